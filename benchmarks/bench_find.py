@@ -1,5 +1,5 @@
 """Milliseconds of a query for units on a finished home of the demo: the first of a process that has loaded the package
-and opened the run, with all that it loads; the first of a run in a process that has answered others; and another.
+and opened the results, with all that it loads; the first of others; and another.
 
 python benchmarks/bench_find.py [HOME] [--repeat 5]
 """
@@ -15,23 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import sae_assets
-from sae_assets.reading import Run
+from sae_assets.reading import Results
 
 
-def milliseconds(run: Run, query: dict[str, Any]) -> tuple[float, float]:
+def milliseconds(results: Results, query: dict[str, Any]) -> tuple[float, float]:
     """Wall time and CPU."""
     wall, cpu = time.perf_counter(), time.process_time()
-    run.find(**query)
+    results.find(**query)
     return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
 
 
-def opened(home: Path | None, run: str) -> Run:
-    dataset, kind, model = run.split("/")
+def opened(home: Path | None, results: str) -> Results:
+    dataset, kind, model = results.split("/")
     return sae_assets.open(home)[dataset][model][kind]
 
 
-def first_of_process(home: Path | None, run: str, query: dict[str, Any]) -> tuple[float, float]:
-    command = [sys.executable, __file__, "--one", json.dumps([run, query]), *([] if home is None else [str(home)])]
+def first_of_process(home: Path | None, results: str, query: dict[str, Any]) -> tuple[float, float]:
+    command = [sys.executable, __file__, "--one", json.dumps([results, query]), *([] if home is None else [str(home)])]
     wall, cpu = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return wall, cpu
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("home", type=Path, nargs="?", help="default: ~/.sae_assets")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--one", type=json.loads, help="a run and its query, of which it prints the time")
+    parser.add_argument("--one", type=json.loads, help="results and a query, of which it prints the time")
     options = parser.parse_args()
     home = options.home
     if options.one:
@@ -60,12 +60,12 @@ def main() -> None:
             ("example, tokens", tokens, [{"example": texts[9]}, {"example": texts[99]}]),
             ("label", tokens, [{"label": "unit 17", "labels": file.name}, {"label": "label 3", "labels": file.name}]),
         ]
-        print(f"{'':17} first of a process   first of a run     another   (ms of wall time, of CPU)")
+        print(f"{'':17} first of a process   first of results   another   (ms of wall time, of CPU)")
         for name, address, (first, second) in queries:
             opened(home, address).find(**first)  # imports
-            runs = [opened(home, address) for _ in range(options.repeat)]
-            times = [[first_of_process(home, address, first) for _ in runs]]
-            times += [[milliseconds(run, query) for run in runs] for query in (first, second)]
+            opened_anew = [opened(home, address) for _ in range(options.repeat)]
+            times = [[first_of_process(home, address, first) for _ in opened_anew]]
+            times += [[milliseconds(results, query) for results in opened_anew] for query in (first, second)]
             figures = [statistics.median(column) for each in times for column in zip(*each, strict=True)]
             print("{:17} {:9.1f} {:8.1f} {:9.1f} {:6.1f} {:6.1f} {:5.1f}".format(name, *figures))
 

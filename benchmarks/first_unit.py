@@ -11,18 +11,18 @@ import time
 
 from sae_assets.catalog import load_catalog
 from sae_assets.reading import by_unit  # noqa: F401 - loaded before what is timed
-from sae_assets.reading.run import Run
+from sae_assets.reading.results import Results
 from sae_assets.storage import arrow, parquet  # noqa: F401
 from sae_assets.storage.store import ArtifactStore
 
 
-def opened(folder: str, n_chunks: int) -> Run:
-    """The run of a store without manifests."""
+def opened(folder: str, n_chunks: int) -> Results:
+    """The results of a store without manifests."""
     catalog = load_catalog()
     dataset, model = catalog.datasets["clevr_mini"], catalog.models["clip-mini"]
-    run = Run(ArtifactStore(folder), dataset, model.name, "patch", model)
-    run.__dict__["chunks"] = [f"{number:04}" for number in range(n_chunks)]
-    return run
+    results = Results(ArtifactStore(folder), dataset, model.name, "patch", model)
+    results.__dict__["chunks"] = [f"{number:04}" for number in range(n_chunks)]
+    return results
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command that compares runs of one data set: models, layers, SAEs, token kinds."""
+"""The command that compares results of one data set: models, layers, SAEs, token kinds."""
 
 from typing import Annotated, Any
 
@@ -13,18 +13,18 @@ from sae_assets.cli.display import console, figure
 
 @app.command(rich_help_panel=FOUND)
 def compare(
-    runs: Annotated[
+    results: Annotated[
         list[str],
-        typer.Argument(metavar="RUN…", help="dataset/token_kind/model, two or more; or a data set: all its runs."),
+        typer.Argument(metavar="RESULTS…", help="dataset/token_kind/model, two or more; or a data set: all of it."),
     ],
     home: Home = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Compare runs of one data set by test F1, each with the first, with paired intervals of the differences."""
+    """Compare results of one data set by test F1, each with the first, with paired intervals of the differences."""
     with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
-        compared = commands.comparing.compare(session, runs)
+        compared = commands.comparing.compare(session, results)
         if as_json:
             print_json(compared)
         else:
@@ -38,8 +38,8 @@ def _print(compared: dict[str, Any]) -> None:
         )
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("concept", overflow="fold")
-        for number, run in enumerate(compared["runs"]):
-            _, kind, model = run.split("/")
+        for number, label in enumerate(compared["results"]):
+            _, kind, model = label.split("/")
             table.add_column(f"{kind}\n{model}", justify="right", no_wrap=True)
             if number:
                 table.add_column("above\nthe first", justify="right", no_wrap=True)
@@ -47,10 +47,10 @@ def _print(compared: dict[str, Any]) -> None:
             if line["concept"] is None:
                 table.add_section()
             cells = []
-            for number, run in enumerate(line["runs"]):
-                unit = "" if run["unit_id"] is None else f" ({run['unit_id']})"
-                cells.append(figure(run["f1"]) + unit)
-                cells += [_difference(run["difference"])] if number else []
+            for number, figures_of in enumerate(line["results"]):
+                unit = "" if figures_of["unit_id"] is None else f" ({figures_of['unit_id']})"
+                cells.append(figure(figures_of["f1"]) + unit)
+                cells += [_difference(figures_of["difference"])] if number else []
             table.add_row(line["concept"] or "weighted mean", *cells)
         console.print(table)
         for verdict in figures["verdicts"]:

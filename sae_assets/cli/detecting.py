@@ -48,7 +48,7 @@ def export_detector(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write the chosen units of a run as a detector: one folder, applied by `detect` without the data set."""
+    """Write chosen units as a detector: one folder, applied by `detect` without the data set."""
     with errors_without_traceback(as_json, debug):
         from sae_assets.reading.detector_export import export_detector as export  # noqa: PLC0415  # numpy, torch
         from sae_assets.reading.project import open_project  # noqa: PLC0415

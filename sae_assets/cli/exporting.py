@@ -1,4 +1,4 @@
-"""The command that writes a run for other tools."""
+"""The command that writes results for other tools."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ def export(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write a run for other tools: sparse matrices, Delphi's cache, Neuronpedia's JSON, tables of best pairs."""
+    """Write results for other tools: sparse matrices, Delphi's cache, Neuronpedia's JSON, tables of best pairs."""
     with errors_without_traceback(as_json, debug):
         from sae_assets.catalog import match_name  # noqa: PLC0415  # pydantic
         from sae_assets.reading.exports import FORMATS  # noqa: PLC0415  # numpy, pyarrow

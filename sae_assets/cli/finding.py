@@ -48,19 +48,27 @@ def find(
         from sae_assets.reading.project import open_project  # noqa: PLC0415  # numpy, pyarrow
 
         kinds = open_project(home, catalog)[dataset][model]
-        run = kinds[token_kind or next(iter(kinds))]
+        results = kinds[token_kind or next(iter(kinds))]
         one: str | Path | None = example
-        if example is not None and not run.is_example(example):
+        if example is not None and not results.is_example(example):
             one = Path(example).expanduser()
             if not one.is_file():
-                run.place_of(example)  # names the nearest
-        table = run.find(concept=concept, words=words, example=one, label=label, labels=labels, n=top).to_arrow()
+                results.place_of(example)  # names the nearest
+        table = results.find(concept=concept, words=words, example=one, label=label, labels=labels, n=top).to_arrow()
         lines = table.to_pylist()
         if as_json:
-            print_json({"dataset": run.entry.name, "token_kind": run.token_kind, "model": run.model, "units": lines})
+            print_json(
+                {
+                    "dataset": results.entry.name,
+                    "token_kind": results.token_kind,
+                    "model": results.model,
+                    "units": lines,
+                }
+            )
             return
         names = table.column_names
-        echo(f"{run.entry.name}/{run.token_kind}/{run.model}\n{_title(names, concept, words, example, label)}")
+        echo(f"{results.entry.name}/{results.token_kind}/{results.model}")
+        echo(_title(names, concept, words, example, label))
         numbers = {name: HEADS.get(name, name) for name in names if name != "label"}
         echo("  ".join(f"{head:>7}" for head in numbers.values()) + ("  label" if "label" in names else ""))
         for line in lines:
@@ -68,8 +76,8 @@ def find(
             echo("  ".join(f"{cells[name]:>{max(7, len(head))}}" for name, head in numbers.items())
                        + (f"  {line['label']}" if "label" in line else ""))  # fmt: skip
         if lines:
-            of_kind = "" if run.token_kind == next(iter(kinds)) else f" --token-kind {run.token_kind}"
-            which = f"{run.entry.name} {run.model}"
+            of_kind = "" if results.token_kind == next(iter(kinds)) else f" --token-kind {results.token_kind}"
+            which = f"{results.entry.name} {results.model}"
             echo(advice(f"How sure, where, beside what: sae-assets unit {which} {lines[0]['unit_id']}{of_kind}"))
 
 

@@ -1,6 +1,6 @@
 """Each stage's figures of each concept are read from one artifact, as plain values by the names of concepts.
 
-What a run is as a whole, and which of these stand beside each other, is ``commands.figures``'s.
+What results are as a whole, and which of these stand beside each other, is ``commands.figures``'s.
 """
 
 import math

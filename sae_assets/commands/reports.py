@@ -1,6 +1,6 @@
 """A report as a person takes it away: the page as it lies in the store, and what is not of one artifact alone.
 
-That is what its stages took, which the history tells, and how the data set's other runs compare.
+That is what its stages took, which the history tells, and how the data set's other results compare.
 """
 
 from pathlib import Path
@@ -60,6 +60,6 @@ def write_report(
 
 
 def _compared(session: Session, address: Address) -> dict[str, Any] | None:
-    """The data set's other runs beside this one; None where there is none."""
+    """The data set's other results beside these; None where there is none."""
     others = others_of(session, address)
     return compare(session, [label_of(address), *others]) if others else None

@@ -1,4 +1,4 @@
-"""Runs beside each other: what the chosen units of two SAEs, layers or token kinds make of the same test examples."""
+"""Results beside each other: what chosen units of two SAEs, layers or token kinds make of the same test examples."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ def count_on_test(
 
 @dataclass(frozen=True)
 class Differences:
-    """F1 of one run minus that of another on the same test examples: estimate, low and high of the 95 % interval.
+    """F1 of one side minus that of the other on the same test examples: estimate, low and high of the 95 % interval.
 
     Attributes:
         n_examples: that both have; f1, other_f1: float64 [n_concepts + 1], the last the mean weighted by positives.
@@ -98,22 +98,22 @@ class Differences:
 
 
 @plain_arithmetic()
-def compare_runs(one: TestCounts, other: TestCounts, *, by_rows: bool = False) -> Differences:
-    """The F1 of two runs on the test examples that both have, by ``ops.intervals.weighted_f1_difference``.
+def compare_counts(one: TestCounts, other: TestCounts, *, by_rows: bool = False) -> Differences:
+    """The F1 of two sides on the test examples that both have, by ``ops.intervals.weighted_f1_difference``.
 
     Args:
-        by_rows: of rows in place of examples, over concepts that both locate; each run counts its own rows, and those
+        by_rows: of rows in place of examples, over concepts that both locate; each side counts its own rows, and those
             of an example go together.
 
     Raises:
-        ArtifactError: runs of other concepts, or without a test example in common.
+        ArtifactError: counts of other concepts, or without a test example in common.
     """
     if len(one.examples) != len(other.examples):
-        raise ArtifactError(f"Runs are of {len(one.examples)} and {len(other.examples)} concepts.")
+        raise ArtifactError(f"Results are of {len(one.examples)} and {len(other.examples)} concepts.")
     names = set(other.example_ids)
     common = [name for name in one.example_ids if name in names]
     if not common:
-        raise ArtifactError("The runs have no test example in common.")
+        raise ArtifactError("The results have no test example in common.")
     one, other = one.only(common), other.only(common)
     mine, others = (one.rows, other.rows) if by_rows else (one.examples, other.examples)
     positive = torch.stack([counts[..., [0, 2]].sum((1, 2)) for counts in (mine, others)])

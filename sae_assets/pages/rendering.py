@@ -32,8 +32,8 @@ def render(template: str, **values: Any) -> str:
 
 
 def with_more(page: str, **sections: Any) -> str:
-    """A report with sections that its stage does not make: what each stage has ``taken``, other runs ``compared``."""
+    """A report with sections that its stage does not make: what stages have ``taken``, other results ``compared``."""
     addition = render("more.html", figure=figure, element=element, **sections)
-    links = '<a href="#compared">Other runs</a>' if sections.get("compared") else ""
+    links = '<a href="#compared">Other results</a>' if sections.get("compared") else ""
     before, _, after = page.replace("<!-- more-links -->", links, 1).partition(MORE)
     return before + addition + after.partition(NO_MORE)[2] if NO_MORE in after else before + addition + after

@@ -5,7 +5,7 @@
 
 from sae_assets.reading.marked import HeatMap, MarkedText
 from sae_assets.reading.project import DatasetFigures, ModelFigures, Project, open_project
-from sae_assets.reading.run import Run
+from sae_assets.reading.results import Results
 from sae_assets.reading.tables import Table
 from sae_assets.reading.unit import TopExample, Unit
 
@@ -15,7 +15,7 @@ __all__ = [
     "MarkedText",
     "ModelFigures",
     "Project",
-    "Run",
+    "Results",
     "Table",
     "TopExample",
     "Unit",

@@ -1,4 +1,4 @@
-"""A detector: the chosen units of a run, taken along and applied to new pictures and texts without the data set."""
+"""A detector: chosen units, taken along and applied to new pictures and texts without the data set."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From a run to a detector: its chosen pairs, what they are worth, their calibration, and what encodes their units."""
+"""From results to a detector: its chosen pairs, their worth, their calibration, and what encodes their units."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.reading.detector import scores_of
 from sae_assets.reading.detector_card import detector_card
 from sae_assets.reading.detector_file import encoder_tensors, portable, write_detector
-from sae_assets.reading.run import Run
+from sae_assets.reading.results import Results
 from sae_assets.reading.stored_settings import stored_settings
 from sae_assets.rows.identity import transformer_identity
 from sae_assets.rows.loaded import open_encoder
@@ -31,18 +31,18 @@ CUT = "k_stored {}: a unit counts on a row only if it is among its largest, whic
 
 
 def export_detector(
-    run: Run,
+    results: Results,
     folder: Path | str,
     *,
     concepts: Sequence[str] | None = None,
     units_only: bool = False,
     include_encoder: bool = False,
 ) -> dict[str, Any]:
-    """Write the detector of a run into a folder, with a model card beside it; what stands in ``detector.json``.
+    """Write the detector of results into a folder, with a model card beside it; what stands in ``detector.json``.
 
     Args:
         concepts: default: all for which a unit was chosen.
-        units_only: encode the needed units alone also where the run keeps ``k_stored`` entries of a row: values are
+        units_only: encode the needed units alone also where the results keep ``k_stored`` entries of a row: values are
             then theirs whatever else fires, and differ from the pipeline's on rows that were cut.
         include_encoder: write all weights of the SAE's encoder into the detector where all are needed.
 
@@ -51,25 +51,25 @@ def export_detector(
         MismatchError: stages that were made from other data than there are now, imported activations.
         CatalogError: an unknown concept.
     """
-    settings, pooling = stored_settings(run), _pooling(run)
-    lines = _lines(run, concepts)
+    settings, pooling = stored_settings(results), _pooling(results)
+    lines = _lines(results, concepts)
     chosen = [line for line in lines if line["unit_id"] is not None]
     if not chosen:
-        raise DetectorError(f"{run}: no unit was chosen for any of these concepts.")
-    sae = open_encoder(run.model_entry.sae, "cpu", ops.device.memory_budget(memory_budget_mb(), "cpu"))
+        raise DetectorError(f"{results}: no unit was chosen for any of these concepts.")
+    sae = open_encoder(results.model_entry.sae, "cpu", ops.device.memory_budget(memory_budget_mb(), "cpu"))
     ids = sorted({line["unit_id"] for line in chosen})
     reason = _why_all(sae.encoder, settings.k_stored, units_only)
     included = include_encoder or not reason
-    curves = _calibration(run, chosen, pooling)
-    path = locate_sae(run.model_entry.sae, download=False)
+    curves = _calibration(results, chosen, pooling)
+    path = locate_sae(results.model_entry.sae, download=False)
     assert path is not None  # it was just opened
     topk = sae.encoder if isinstance(sae.encoder, ops.sparse_activations.TopKEncoder) else None
     figures = {
-        "origin": _origin(run, chosen[0]),
-        "token_kind": run.token_kind,
-        "model_name": run.model,
-        "model": portable(run.model_entry),
-        "transformer": transformer_identity(run.model_entry.transformer),
+        "origin": _origin(results, chosen[0]),
+        "token_kind": results.token_kind,
+        "model_name": results.model,
+        "model": portable(results.model_entry),
+        "transformer": transformer_identity(results.model_entry.transformer),
         "sae_sha256": sae_hash(path),
         "white": settings.white,
         "k_stored": settings.k_stored if reason else None,
@@ -116,52 +116,56 @@ def _why_all(encoder: "Encoder", k_stored: int | None, units_only: bool) -> str:
     return "" if units_only or k_stored is None else CUT.format(k_stored)
 
 
-def _lines(run: Run, concepts: Sequence[str] | None) -> list[dict[str, Any]]:
+def _lines(results: Results, concepts: Sequence[str] | None) -> list[dict[str, Any]]:
     """Lines of ``best_pairs`` with the row threshold beside them; the stages are of the activations that there are."""
-    lines = run.best_pairs().to_arrow().to_pylist()
-    rows = {line["concept"]: line["row_threshold"] for line in run.table("chosen_pairs").to_arrow().to_pylist()}
-    header = run.store.header(run.address("best_pairs"))
+    lines = results.best_pairs().to_arrow().to_pylist()
+    rows = {line["concept"]: line["row_threshold"] for line in results.table("chosen_pairs").to_arrow().to_pylist()}
+    header = results.store.header(results.address("best_pairs"))
     for name, content_hash in header.provenance.inputs.items():
         stage, _, chunk = name.partition("/")
         if stage not in STAGES:  # what lies outside the store
             continue
-        address = run.address(stage, chunk or None)
-        if run.store.find(address) is None or run.store.header(address).content_hash != content_hash:
-            raise MismatchError(f"{run}: best_pairs was made from another {name} than there is. Materialize it again.")
+        address = results.address(stage, chunk or None)
+        if results.store.find(address) is None or results.store.header(address).content_hash != content_hash:
+            raise MismatchError(
+                f"{results}: best_pairs was made from another {name} than the one there is. Materialize it again."
+            )
     if concepts is not None:
         names = [match_name(name, rows, "concept") for name in concepts]
         lines = [line for line in lines if line["concept"] in names]
     return [{**line, "row_threshold": rows[line["concept"]]} for line in lines]
 
 
-def _pooling(run: Run) -> "Pooling":
-    config = run.store.header(run.address("best_pairs")).provenance.config
+def _pooling(results: Results) -> "Pooling":
+    config = results.store.header(results.address("best_pairs")).provenance.config
     return ops.pooling.Pooling(config["pooling"], config.get("pooling_k", 1))
 
 
-def _origin(run: Run, line: dict[str, Any]) -> dict[str, Any]:
+def _origin(results: Results, line: dict[str, Any]) -> dict[str, Any]:
     cells = ("tp", "fp", "fn", "tn")
     stages = ("chosen_pairs", "best_pairs")
     return {
-        "dataset": run.entry.name,
+        "dataset": results.entry.name,
         "n_cal": sum(line[f"cal_{cell}"] for cell in cells),
         "n_test": sum(line[f"test_{cell}"] for cell in cells),
-        "fingerprints": {name: run.store.header(run.address(name)).provenance.fingerprint for name in stages},
+        "fingerprints": {name: results.store.header(results.address(name)).provenance.fingerprint for name in stages},
         "producer": VERSION,
     }
 
 
-def _calibration(run: Run, lines: Sequence[dict[str, Any]], pooling: "Pooling") -> "list[tuple[Tensor, Tensor]]":
+def _calibration(
+    results: Results, lines: Sequence[dict[str, Any]], pooling: "Pooling"
+) -> "list[tuple[Tensor, Tensor]]":
     """Isotonic curves of the units' scores on cal, as ``best_pairs`` fits them, by concept."""
     import torch
 
     scores, truths = [], []
-    for key in run.chunks:
-        labels = run.store.read(run.address("labels", key)).artifact
+    for key in results.chunks:
+        labels = results.store.read(results.address("labels", key)).artifact
         cal = labels.in_split("cal")
         if not bool(cal.any()):
             continue
-        rows = of_units(run.store.read(run.address("sparse_activations", key)).artifact, lines)
+        rows = of_units(results.store.read(results.address("sparse_activations", key)).artifact, lines)
         scores.append(scores_of(rows, pooling, [line["unit_id"] for line in lines])[:, cal])
         columns = [labels.concepts.index(line["concept"]) for line in lines]
         truths.append(labels.labels[cal][:, columns].T)

@@ -137,7 +137,7 @@ class EncodedInput:
         """Return where in the picture a unit fires.
 
         Args:
-            threshold: from where on it says its concept; default: that of the run's best pairs, as units have it.
+            threshold: from where on it says its concept; default: that of the best pairs, as units have it.
 
         Raises:
             CatalogError: its rows are no patches of a picture, or there is no such unit.

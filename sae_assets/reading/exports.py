@@ -1,4 +1,4 @@
-"""A run for other tools: sparse matrices, a latent cache of Delphi, JSON of Neuronpedia, and tables of best pairs.
+"""Results for other tools: sparse matrices, a latent cache of Delphi, JSON of Neuronpedia, and tables of best pairs.
 
 Each is written in the form that the other tool reads itself; what it has no place for is left out.
 """
@@ -17,7 +17,7 @@ from upath import UPath
 from sae_assets.datasets import TextReader
 from sae_assets.errors import CatalogError, MismatchError, MissingChunksError
 from sae_assets.reading.pair_table import latex_table, markdown_table
-from sae_assets.reading.run import Run
+from sae_assets.reading.results import Results
 from sae_assets.reading.unit import TopExample, Unit
 from sae_assets.rows.texts import open_tokens
 from sae_assets.storage.atomic import write_atomically
@@ -38,7 +38,7 @@ FORMULA = tuple("=+-@＝＋－＠")  # signs that one begins with
 TOP, PER_STRATUM, STRATA = 20, 5, 5  # examples of a unit in the JSON of Neuronpedia
 
 
-def export_csr(run: Run, path: Path) -> dict[str, Any]:
+def export_csr(results: Results, path: Path) -> dict[str, Any]:
     """All activations as ``scipy.sparse.load_npz`` reads them, float32 [n_rows, n_units].
 
     Beside the matrix the file holds ``example_index`` and ``position`` of each row, int32, and ``example_ids``.
@@ -48,17 +48,18 @@ def export_csr(run: Run, path: Path) -> dict[str, Any]:
     """
     import numpy as np
 
-    matrix = run.activations().to_scipy()
-    rows = [(chunk.example, chunk.position) for chunk in run.activations()]
+    matrix = results.activations().to_scipy()
+    rows = [(chunk.example, chunk.position) for chunk in results.activations()]
     example, position = (np.concatenate(column) for column in zip(*rows, strict=True))
     arrays = {name: getattr(matrix, name) for name in ("indptr", "indices", "data")}
     arrays |= {"format": np.array(b"csr"), "shape": np.array(matrix.shape), "_is_array": np.array(True)}
-    arrays |= {"example_index": example, "position": position, "example_ids": np.array(run.example_ids, dtype=np.str_)}
+    arrays |= {"example_index": example, "position": position}
+    arrays["example_ids"] = np.array(results.example_ids, dtype=np.str_)
     write_atomically(UPath(path), lambda file: np.savez_compressed(file, **arrays))
     return {"rows": matrix.shape[0], "units": matrix.shape[1], "entries": int(matrix.nnz)}
 
 
-def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
+def export_delphi(results: Results, folder: Path, n_splits: int = 5) -> dict[str, Any]:
     """The activations of texts as a latent cache of Delphi (``delphi.latents.LatentDataset(raw_dir=folder)``).
 
     ``<hook point>/<first>_<last>.safetensors`` with ``locations`` [n, 3] (text, position, unit − first),
@@ -71,13 +72,13 @@ def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
     import numpy as np
     from safetensors.numpy import save
 
-    tokens, starts = _tokens(run)
-    name = _hook_name(run)
+    tokens, starts = _tokens(results)
+    name = _hook_name(results)
     target = folder / name
-    bounds = np.linspace(0, run.n_units, n_splits + 1).astype(int)
+    bounds = np.linspace(0, results.n_units, n_splits + 1).astype(int)
     entries = 0
     for first, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        parts = list(_located(run, first, stop, starts))
+        parts = list(_located(results, first, stop, starts))
         locations, values = (np.concatenate(column) for column in zip(*parts, strict=True))
         order = np.lexsort((locations[:, 2], locations[:, 1], locations[:, 0]))
         small = max(locations.max(initial=0), 0) < 2**16
@@ -88,9 +89,9 @@ def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
         }
         write_atomically(UPath(target / f"{first}_{stop - 1}.safetensors"), save(tensors))
         entries += len(values)
-    model = run.model_entry.transformer
+    model = results.model_entry.transformer
     config = {
-        "dataset_repo": run.entry.name, "dataset_split": "all", "dataset_name": "", "dataset_column": "text",
+        "dataset_repo": results.entry.name, "dataset_split": "all", "dataset_name": "", "dataset_column": "text",
         "batch_size": 1, "cache_ctx_len": tokens.shape[1], "n_tokens": int(tokens.size), "n_splits": n_splits,
         # Of a local model its name alone: the file travels, and Delphi takes another tokenizer as an argument.
         "model_name": "" if model is None else model.path.name if model.path is not None else model.label,
@@ -99,11 +100,13 @@ def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
     return {"module": name, "texts": len(tokens), "context": tokens.shape[1], "entries": entries}
 
 
-def _located(run: Run, first: int, stop: int, starts: "np.ndarray") -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+def _located(
+    results: Results, first: int, stop: int, starts: "np.ndarray"
+) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
     """Locations int64 [n, 3] and values of the units ``first`` to ``stop``, chunk by chunk."""
     import numpy as np
 
-    for chunk in run.activations():
+    for chunk in results.activations():
         mine = np.flatnonzero((chunk.units >= first) & (chunk.units < stop))
         row = chunk.row_of_entry[mine]
         example = chunk.example[row].astype(np.int64)
@@ -111,23 +114,25 @@ def _located(run: Run, first: int, stop: int, starts: "np.ndarray") -> "Iterator
         yield np.stack([example, index, chunk.units[mine] - first], 1), chunk.values[mine]
 
 
-def _tokens(run: Run) -> "tuple[np.ndarray, np.ndarray]":
+def _tokens(results: Results) -> "tuple[np.ndarray, np.ndarray]":
     """Ids of all texts, int64 [n_texts, length], and the place of each text's first own token, int64 [n_texts]."""
     import numpy as np
 
-    reader = run.reader
-    if run.token_kind != "token" or not isinstance(reader, TextReader) or run.model_entry.transformer is None:
-        raise CatalogError(f"{run}: Delphi reads tokens of texts that a transformer's tokenizer makes.")
-    if len(run.activations()) < len(run.chunks):
-        raise MissingChunksError(f"{run}: not all of its chunks were made. Run: {run.address('row_locations').making}")
-    tokenizer = open_tokens(run.model_entry)
-    texts = [tokenizer.encode(reader.text(example)) for example in run.example_ids]
+    reader = results.reader
+    if results.token_kind != "token" or not isinstance(reader, TextReader) or results.model_entry.transformer is None:
+        raise CatalogError(f"{results}: Delphi reads tokens of texts that a transformer's tokenizer makes.")
+    if len(results.activations()) < len(results.chunks):
+        making = results.address("row_locations").making
+        raise MissingChunksError(f"{results}: not all chunks were made. Run: {making}")
+    tokenizer = open_tokens(results.model_entry)
+    texts = [tokenizer.encode(reader.text(example)) for example in results.example_ids]
     counts = np.zeros(len(texts), np.int64)
-    for chunk in run.activations():
+    for chunk in results.activations():
         np.add.at(counts, chunk.example, 1)
     if (wrong := np.flatnonzero(counts != [len(text.spans) for text in texts])).size:
         raise MismatchError(
-            f"{run}: {run.example_ids[wrong[0]]!r} has {counts[wrong[0]]} rows, but its text gives other tokens now."
+            f"{results}: {results.example_ids[wrong[0]]!r} has {counts[wrong[0]]} rows, "
+            f"but its text gives other tokens now."
         )
     longest = max(len(text.ids) for text in texts)
     tokens = np.full((len(texts), -(-longest // WINDOW) * WINDOW), getattr(tokenizer, "pad_id", 0), np.int64)
@@ -136,14 +141,14 @@ def _tokens(run: Run) -> "tuple[np.ndarray, np.ndarray]":
     return tokens, np.array([text.first for text in texts], np.int64)
 
 
-def _hook_name(run: Run) -> str:
+def _hook_name(results: Results) -> str:
     """The hook point as a name of a folder: nothing of it leads elsewhere."""
-    model = run.model_entry
+    model = results.model_entry
     named = model.module or (f"layers.{model.layer}" if model.layer is not None else f"hidden.{model.hidden_state}")
     return re.sub(r"[^\w.-]", "_", named).strip(".") or "module"
 
 
-def export_neuronpedia(run: Run, path: Path, units: Sequence[int] | None = None) -> dict[str, Any]:
+def export_neuronpedia(results: Results, path: Path, units: Sequence[int] | None = None) -> dict[str, Any]:
     """Units of texts as a batch of SAEDashboard (``NeuronpediaDashboardBatch``), which Neuronpedia takes.
 
     Of each unit density, histogram, its top examples and some of each fifth of those it fires on. What needs the SAE's
@@ -155,17 +160,17 @@ def export_neuronpedia(run: Run, path: Path, units: Sequence[int] | None = None)
     Raises:
         CatalogError: its rows are no tokens of texts, or there is no such unit.
     """
-    if run.token_kind != "token" or not isinstance(run.reader, TextReader):
-        raise CatalogError(f"{run}: Neuronpedia shows tokens of texts.")
+    if results.token_kind != "token" or not isinstance(results.reader, TextReader):
+        raise CatalogError(f"{results}: Neuronpedia shows tokens of texts.")
     if units is None:
-        chosen = {line["unit_id"] for line in run.best_pairs().to_arrow().to_pylist()}
+        chosen = {line["unit_id"] for line in results.best_pairs().to_arrow().to_pylist()}
         units = sorted(unit for unit in chosen if unit is not None)
     content = {
-        "model_id": run.model,
-        "layer": run.model_entry.layer or run.model_entry.hidden_state or 0,
-        "sae_set": run.model_entry.sae.format,
+        "model_id": results.model,
+        "layer": results.model_entry.layer or results.model_entry.hidden_state or 0,
+        "sae_set": results.model_entry.sae.format,
         "sae_id_suffix": None,
-        "features": [_feature(run.unit(unit)) for unit in units],
+        "features": [_feature(results.unit(unit)) for unit in units],
     }
     write_atomically(UPath(path), json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
     return {"units": len(units)}
@@ -183,12 +188,12 @@ def _feature(unit: Unit) -> dict[str, Any]:
     return {
         **{name: [] for name in EMPTY},
         "feature_index": unit.unit_id,
-        "frac_nonzero": unit.n_rows / max(unit.run.n_rows, 1),
+        "frac_nonzero": unit.n_rows / max(unit.results.n_rows, 1),
         "freq_hist_data_bar_values": [round(float(a + b) / 2, 5) for a, b in pairwise(edges)],
         "freq_hist_data_bar_heights": [float(count) for count in counts],
-        "n_prompts_total": len(unit.run.example_ids),
+        "n_prompts_total": len(unit.results.example_ids),
         "n_tokens_in_prompt": max((len(one["tokens"]) for one in activations), default=0),
-        "dataset": unit.run.entry.name,
+        "dataset": unit.results.entry.name,
         "activations": activations,
     }
 
@@ -206,9 +211,9 @@ def _activation(unit: Unit, one: TopExample, bounds: tuple[float, float, float])
     }
 
 
-def export_csv(run: Run, path: Path) -> dict[str, Any]:
+def export_csv(results: Results, path: Path) -> dict[str, Any]:
     """All columns of ``best_pairs`` with all digits; what does not exist is empty, and no name a formula."""
-    lines = [{**line, "concept": unformulated(line["concept"])} for line in run.best_pairs().to_arrow().to_pylist()]
+    lines = [{**line, "concept": unformulated(line["concept"])} for line in results.best_pairs().to_arrow().to_pylist()]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
     writer.writeheader()
@@ -224,9 +229,9 @@ def unformulated(name: str) -> str:
 
 def _as_document(
     table: "Callable[[Sequence[Mapping[str, Any]]], list[str]]",
-) -> "Callable[[Run, Path], dict[str, Any]]":
-    def export(run: Run, path: Path) -> dict[str, Any]:
-        lines = run.best_pairs().to_arrow().to_pylist()
+) -> "Callable[[Results, Path], dict[str, Any]]":
+    def export(results: Results, path: Path) -> dict[str, Any]:
+        lines = results.best_pairs().to_arrow().to_pylist()
         write_atomically(UPath(path), ("\n".join(table(lines)) + "\n").encode())
         return {"concepts": len(lines)}
 

@@ -16,7 +16,7 @@ from sae_assets.storage.arrow import array, rows_with, texts
 if TYPE_CHECKING:
     import numpy as np
 
-    from sae_assets.reading.run import Run
+    from sae_assets.reading.results import Results
 
 ALIGNED = ("threshold", "cal_f1", "test_f1", "test_precision", "test_recall", "test_iou", "test_ap")
 DETECTED = ("threshold", "cal_f1", "test_f1")
@@ -25,7 +25,7 @@ LATENT = re.compile(r"(?:.*_latent)?(\d+)")  # Delphi's names end so
 MOST_BYTES = 2**30  # of a file of labels, unpacked
 
 
-def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
+def units_of_concept(results: "Results", concept: str, n: int = 10) -> Table:
     """The units with the best cal F1 for a concept: of rows where the data say where it is, else of examples.
 
     Raises:
@@ -34,22 +34,22 @@ def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
     import numpy as np
     import pyarrow.compute as pc
 
-    name = match_name(concept, run.entry.concepts, "concept")
-    if run.has("row_alignment"):
-        mine = rows_with(run.alignment().to_arrow(), "concept", name)
+    name = match_name(concept, results.entry.concepts, "concept")
+    if results.has("row_alignment"):
+        mine = rows_with(results.alignment().to_arrow(), "concept", name)
         mine = mine.filter(pc.is_valid(mine["cal_f1"]))
         if len(mine):
             return _best(mine, "cal_f1", ALIGNED, n)
     by_cell = [("unit_id", "ascending"), ("tail_fraction", "ascending")]
     mine, cutoffs = (
-        rows_with(run.table(stage).to_arrow(), "concept", name).sort_by(by_cell)
+        rows_with(results.table(stage).to_arrow(), "concept", name).sort_by(by_cell)
         for stage in ("detection_stats", "thresholds")
     )
     keys = [key for key, _ in by_cell]
     if not mine.select(keys).equals(cutoffs.select(keys)):  # both have every kept unit at every tail fraction
-        advice = run.address("detection_stats").making
+        advice = results.address("detection_stats").making
         raise MismatchError(
-            f"{run}: detection_stats are of other units or tail fractions than thresholds. Run: {advice}"
+            f"{results}: detection_stats are of other units or tail fractions than thresholds. Run: {advice}"
         )
     mine = mine.append_column("threshold", cutoffs["threshold"])
     mine = mine.filter(pc.is_valid(mine["cal_f1"])).sort_by([("cal_f1", "descending"), *by_cell])
@@ -65,7 +65,7 @@ def _best(table: Any, by: str, columns: Sequence[str], n: int) -> Table:
     return Table(ordered.slice(0, n).select(["unit_id", *columns]))
 
 
-def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
+def units_of_words(results: "Results", words: str, n: int = 10) -> Table:
     """The units that fire on the tokens of these words, whatever their case, and on few others: by F1 over all rows.
 
     Raises:
@@ -73,25 +73,25 @@ def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
     """
     import numpy as np
 
-    if run.token_kind != "token" or not isinstance(run.reader, TextReader):
-        raise CatalogError(f"{run}: its rows are no tokens of texts; look by concept, example or label.")
+    if results.token_kind != "token" or not isinstance(results.reader, TextReader):
+        raise CatalogError(f"{results}: its rows are no tokens of texts; look by concept, example or label.")
     if not words.split():
         raise CatalogError("--words: found nothing, expected a word.")
     pattern = re.compile(r"(?<!\w)" + r"\s+".join(map(re.escape, words.split())) + r"(?!\w)", re.IGNORECASE)
-    rows = run.located_tokens
+    rows = results.located_tokens
     inside = np.zeros(len(rows.example), bool)
-    for index, text in enumerate(run.texts):
+    for index, text in enumerate(results.texts):
         for match in pattern.finditer(text):
             of_text = slice(*rows.offsets[index : index + 2])
             inside[of_text] |= (rows.start[of_text] < match.end()) & (rows.end[of_text] > match.start())
     if not inside.any():
-        raise CatalogError(f"{run}: {words!r} is nowhere in its texts.")
-    both = np.zeros(run.n_units, np.int64)
+        raise CatalogError(f"{results}: {words!r} is nowhere in its texts.")
+    both = np.zeros(results.n_units, np.int64)
     with_words = np.bincount(rows.example[inside]).nonzero()[0].astype(np.int32)
-    for chunk in run.activations().of_examples(with_words).firing():
+    for chunk in results.activations().of_examples(with_words).firing():
         mine = inside[rows.offsets[chunk.example] + chunk.position]
         both += np.bincount(chunk.units[chunk.entries_of(mine)], minlength=len(both))
-    fires, n_inside = run.unit_counts, int(inside.sum())
+    fires, n_inside = results.unit_counts, int(inside.sum())
     f1 = 2 * both / np.maximum(fires + n_inside, 1)
     best = np.lexsort((np.arange(len(f1)), -f1))[:n]
     best = best[both[best] > 0]
@@ -99,31 +99,31 @@ def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
     return _table(best, columns)
 
 
-def units_of_example(run: "Run", example: Any, n: int = 10, device: str = "auto") -> Table:
+def units_of_example(results: "Results", example: Any, n: int = 10, device: str = "auto") -> Table:
     """The units that fire in an example and nowhere else: by the share of their rows that lie in it.
 
     Args:
         example: an id of the data set; or a path, a picture, an array, or (of texts) a text that is not in it.
 
     Raises:
-        CatalogError: no such example and no such file; otherwise as ``run.encode``.
+        CatalogError: no such example and no such file; otherwise as ``results.encode``.
     """
     import numpy as np
 
-    if isinstance(example, str) and run.is_example(example):
-        index = run.index_of(example)
-        parts = list(run.activations().of_examples(np.array([index], np.int32)))
+    if isinstance(example, str) and results.is_example(example):
+        index = results.index_of(example)
+        parts = list(results.activations().of_examples(np.array([index], np.int32)))
         mine = [chunk.entries_of(chunk.example == index) for chunk in parts]
         units = np.concatenate([chunk.units[one] for chunk, one in zip(parts, mine, strict=True)])
         values = np.concatenate([chunk.values[one] for chunk, one in zip(parts, mine, strict=True)])
-        fires = run.unit_counts
+        fires = results.unit_counts
     else:
-        if isinstance(example, str) and run.entry.modality == "image" and not Path(example).expanduser().is_file():
-            run.place_of(example)  # names the nearest
-        code = run.encode([example], device)[0].code
+        if isinstance(example, str) and results.entry.modality == "image" and not Path(example).expanduser().is_file():
+            results.place_of(example)  # names the nearest
+        code = results.encode([example], device)[0].code
         units, values = code.units, code.values
-        fires = run.unit_counts + np.bincount(units, minlength=run.n_units)
-    here, largest = np.bincount(units, minlength=run.n_units), np.zeros(run.n_units, np.float32)
+        fires = results.unit_counts + np.bincount(units, minlength=results.n_units)
+    here, largest = np.bincount(units, minlength=results.n_units), np.zeros(results.n_units, np.float32)
     np.maximum.at(largest, units, values)
     share = here / np.maximum(fires, 1)
     best = np.lexsort((np.arange(len(share)), -largest, -here, -share))[:n]
@@ -131,7 +131,7 @@ def units_of_example(run: "Run", example: Any, n: int = 10, device: str = "auto"
     return _table(best, {"share": share, "rows_here": here, "n_rows": fires, "value": largest})
 
 
-def units_of_label(run: "Run", labels: Path, words: str, n: int = 10) -> Table:
+def units_of_label(results: "Results", labels: Path, words: str, n: int = 10) -> Table:
     """The units whose label in a file of explanations holds most of these words; shorter labels first among equals.
 
     Raises:
@@ -140,7 +140,7 @@ def units_of_label(run: "Run", labels: Path, words: str, n: int = 10) -> Table:
     terms = words.lower().split()
     if not terms:
         raise CatalogError("--label: found nothing, expected words.")
-    named = {unit: label for unit, label in read_labels(labels).items() if 0 <= unit < run.n_units}
+    named = {unit: label for unit, label in read_labels(labels).items() if 0 <= unit < results.n_units}
     hits = {unit: sum(word in label.lower() for word in terms) for unit, label in named.items()}
     best = sorted((unit for unit in hits if hits[unit]), key=lambda unit: (-hits[unit], len(named[unit]), unit))[:n]
     if not best:

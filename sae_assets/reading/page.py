@@ -45,7 +45,7 @@ def unit_page(unit: Unit, top: int = 6) -> str:
         glyph=charts.glyph,
         legend=charts.legend("controls" in tables),
         located=concept is not None and len(levels[concept]) > 1,
-        texts=unit.run.entry.modality == "text",
+        texts=unit.results.entry.modality == "text",
         top=[_shown(unit, one, concept) for one in unit.top_examples(top)],
         stratified=[[_shown(unit, one, concept) for one in part] for part in _parts(unit, top)],
         n_examples=unit.n_examples,
@@ -89,14 +89,14 @@ def _shown(unit: Unit, one: TopExample, concept: str | None) -> dict[str, Any]:
     try:
         return {"element": _element(unit, one, concept, caption), "caption": caption}
     except (SaeAssetsError, OSError) as error:
-        why = without_places(error, unit.run.entry.root)
+        why = without_places(error, unit.results.entry.root)
         return {"element": Markup(""), "caption": f"{caption}. It cannot be shown: {why}"}
 
 
 def _element(unit: Unit, one: TopExample, concept: str | None, caption: str) -> Markup:
     import numpy as np
 
-    reader, by_rows = unit.run.reader, unit.run.token_kind != "cls"
+    reader, by_rows = unit.results.reader, unit.results.token_kind != "cls"
     located = concept is not None and reader.has_regions and concept in reader.true_concepts(one.example_id)
     if isinstance(reader, ImageReader):
         image = reader.image(one.example_id)
@@ -125,7 +125,7 @@ def _true_rows(unit: Unit, one: TopExample, concept: str) -> "np.ndarray":
     """bool [n_rows]: which rows of an example are the concept's."""
     import numpy as np
 
-    chunk, _ = unit.run.place_of(one.example_id)
-    _, table = columns_of(unit.run.store, unit.run.address("ground_truth", chunk))
+    chunk, _ = unit.results.place_of(one.example_id)
+    _, table = columns_of(unit.results.store, unit.results.address("ground_truth", chunk))
     rows = rows_with(table, "example_index", one.example_index)
     return np.array([concept in names for names in rows["concepts"].to_pylist()], bool)

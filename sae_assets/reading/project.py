@@ -10,7 +10,7 @@ from upath import UPath
 
 from sae_assets.catalog import Catalog, load_catalog, match_name
 from sae_assets.errors import NotMaterializedError
-from sae_assets.reading.run import Run
+from sae_assets.reading.results import Results
 from sae_assets.settings import load_settings
 from sae_assets.storage.store import ArtifactStore
 
@@ -120,8 +120,8 @@ class DatasetFigures(_ByName["ModelFigures"]):
         return ((model, f"-d {self.name} -m {model}") for model in self._kinds)
 
 
-class ModelFigures(_ByName[Run]):
-    """The figures of a model are those of its runs, by token kind."""
+class ModelFigures(_ByName[Results]):
+    """The figures of a model are its results, by token kind."""
 
     what = "token kind"
 
@@ -129,8 +129,9 @@ class ModelFigures(_ByName[Run]):
         self.dataset, self.name = dataset, model
         super().__init__(store, catalog, kinds, f"{dataset}/{model}")
 
-    def _part(self, name: str) -> Run:
-        return Run(self._store, self._catalog.datasets[self.dataset], self.name, name, self._catalog.models[self.name])
+    def _part(self, name: str) -> Results:
+        dataset, model = self._catalog.datasets[self.dataset], self._catalog.models[self.name]
+        return Results(self._store, dataset, self.name, name, model)
 
     def _possible(self) -> Iterator[tuple[str, str]]:
         kinds = self._catalog.datasets[self.dataset].token_kinds

@@ -32,14 +32,14 @@ def unit_summary(unit: Unit, top: int = 5, tables: Tables | None = None) -> dict
     Raises:
         MissingChunksError, NotMaterializedError: what it reads was not made.
     """
-    run = unit.run
-    aligned = unit.concepts() if run.has("row_alignment") else []
+    results = unit.results
+    aligned = unit.concepts() if results.has("row_alignment") else []
     stats, tables = unit.stats(), tables_of(unit) if tables is None else tables
     counts, edges = unit.histogram()
     summary = {
-        "dataset": run.entry.name,
-        "token_kind": run.token_kind,
-        "model": run.model,
+        "dataset": results.entry.name,
+        "token_kind": results.token_kind,
+        "model": results.model,
         "unit": unit.unit_id,
         "rows": unit.n_rows,
         "threshold": unit.threshold,
@@ -58,8 +58,8 @@ def tables_of(unit: Unit) -> Tables:
     """The stages' tables where they were made; of the large ones the unit's lines alone."""
     tables = {}
     for stage in STAGES:
-        if unit.run.store.find(unit.run.address(stage)) is not None:
-            header, table = columns_of(unit.run.store, unit.run.address(stage))
+        if unit.results.store.find(unit.results.address(stage)) is not None:
+            header, table = columns_of(unit.results.store, unit.results.address(stage))
             whole = StageTable(stage, table, header.scalars)
             large = stage in ("row_alignment", "unit_mapping", "unit_stats")
             tables[stage] = whole.only(unit_id=[unit.unit_id]) if large else whole
@@ -69,10 +69,10 @@ def tables_of(unit: Unit) -> Tables:
 def levels_of(unit: Unit, tables: Tables, concept: str) -> list[tuple[str, Evidence]]:
     """The evidence on examples and, where it is known which rows are the concept's, on rows."""
     levels = [("examples", evidence.of_examples(tables, concept))]
-    if unit.run.token_kind != "cls" and tables.value("best_pairs", "test_row_f1_low", concept) is not None:
-        number = unit.run.entry.concepts.index(concept)
+    if unit.results.token_kind != "cls" and tables.value("best_pairs", "test_row_f1_low", concept) is not None:
+        number = unit.results.entry.concepts.index(concept)
         of_rows = evidence.of_rows(tables, concept, number, unit.unit_id)
-        levels.append((KINDS[unit.run.token_kind], of_rows))
+        levels.append((KINDS[unit.results.token_kind], of_rows))
     return levels
 
 
@@ -95,13 +95,13 @@ def _pair(unit: Unit, tables: Tables, pair: dict[str, Any]) -> dict[str, Any]:
 
 def _example(unit: Unit, one: TopExample) -> dict[str, Any]:
     """An example, and where in it the largest value stands: pixels, or characters with their surroundings."""
-    run, shown = unit.run, {**vars(one), "peak": None}
+    results, shown = unit.results, {**vars(one), "peak": None}
     try:
-        if run.token_kind == "cls":
+        if results.token_kind == "cls":
             return shown
         values = unit.values(one.example_id)
         index = int(values.argmax())
-        if isinstance(run.reader, ImageReader):
+        if isinstance(results.reader, ImageReader):
             edges = unit.heat_map(one.example_id).edges
             shown["peak"] = {name: float(edges[name][index]) for name in edges}
         else:

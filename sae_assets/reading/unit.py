@@ -16,7 +16,7 @@ from sae_assets.storage.arrow import numbers, rows_with
 if TYPE_CHECKING:
     import numpy as np
 
-    from sae_assets.reading.run import Run
+    from sae_assets.reading.results import Results
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Neighbour:
 
 
 class Unit:
-    """One unit of a run."""
+    """One unit of a results."""
 
-    def __init__(self, run: "Run", unit_id: int):
-        self.run, self.unit_id = run, unit_id
+    def __init__(self, results: "Results", unit_id: int):
+        self.results, self.unit_id = results, unit_id
 
     def __repr__(self) -> str:
-        return f"Unit({self.unit_id} of {self.run})"
+        return f"Unit({self.unit_id} of {self.results})"
 
     def _repr_html_(self) -> str:
         return unit_html(self)
@@ -63,10 +63,10 @@ class Unit:
         """Example, position and value of every row that it fires on, in the order of the data set."""
         import numpy as np
 
-        if self.run.by_unit is not None:
-            return self.run.by_unit.rows(self.unit_id)
+        if self.results.by_unit is not None:
+            return self.results.by_unit.rows(self.unit_id)
         parts = []
-        for chunk in self.run.activations():
+        for chunk in self.results.activations():
             mine = np.flatnonzero(chunk.units == self.unit_id)
             rows = chunk.row_of_entry[mine]
             parts.append((chunk.example[rows], chunk.position[rows], chunk.values[mine]))
@@ -89,7 +89,7 @@ class Unit:
         return sorted(self._lines("row_alignment"), key=lambda line: -(line["cal_f1"] or 0))
 
     def _lines(self, stage: str) -> list[dict[str, Any]]:
-        table = self.run.table(stage).to_arrow()
+        table = self.results.table(stage).to_arrow()
         lines: list[dict[str, Any]] = rows_with(table, "unit_id", self.unit_id).to_pylist()
         return lines
 
@@ -107,7 +107,7 @@ class Unit:
         largest, counts = np.zeros(len(ids), np.float32), np.bincount(index, minlength=len(ids))
         np.maximum.at(largest, index, value)
         best = np.lexsort((ids, -largest))[:n]
-        names = self.run.example_ids
+        names = self.results.example_ids
         return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
 
     def decoder_neighbours(self, n: int = 5) -> list[Neighbour]:
@@ -120,9 +120,9 @@ class Unit:
         """
         import numpy as np
 
-        sae = self.run.model_entry.sae
+        sae = self.results.model_entry.sae
         if locate_sae(sae, download=False) is None:
-            raise CheckpointError(f"The SAE of {self.run.model} is not on this machine.")
+            raise CheckpointError(f"The SAE of {self.results.model} is not on this machine.")
         decoder = open_decoder(sae, "cpu", 2**28)
         if decoder is None:
             return []
@@ -148,10 +148,10 @@ class Unit:
         """The ``n`` units that share most of their rows with it, by Jaccard; smaller ids first among equals."""
         import numpy as np
 
-        both = np.zeros(self.run.n_units, np.int64)
-        either = np.zeros(self.run.n_units, np.int64)
-        by_unit = self.run.by_unit
-        activations = self.run.activations()
+        both = np.zeros(self.results.n_units, np.int64)
+        either = np.zeros(self.results.n_units, np.int64)
+        by_unit = self.results.by_unit
+        activations = self.results.activations()
         if by_unit is not None:
             either += by_unit.n_rows()
             activations = activations.of_examples(np.unique(self._entries[0]))
@@ -202,9 +202,9 @@ class Unit:
             CatalogError: no such example, rows that are no patches, or nothing that says where they are.
         """
         name = _id_of(example)
-        reader, (_, locations) = self.run.reader, self._located(name)
+        reader, (_, locations) = self.results.reader, self._located(name)
         if not isinstance(reader, ImageReader) or locations["left"].null_count:
-            raise CatalogError(f"{self.run}: its rows are no patches of pictures, or nothing says where they are.")
+            raise CatalogError(f"{self.results}: its rows are no patches of pictures, or nothing says where they are.")
         edges = {name: numbers(locations[name]) for name in ("left", "top", "right", "bottom")}
         return HeatMap(reader.image(name), edges, self.values(name), self.threshold)
 
@@ -215,9 +215,9 @@ class Unit:
             CatalogError: no such example, or rows that are no tokens.
         """
         name = _id_of(example)
-        reader, (_, locations) = self.run.reader, self._located(name)
+        reader, (_, locations) = self.results.reader, self._located(name)
         if not isinstance(reader, TextReader) or locations["start"].null_count:
-            raise CatalogError(f"{self.run}: its rows are no tokens of texts.")
+            raise CatalogError(f"{self.results}: its rows are no tokens of texts.")
         text, values = reader.text(name), self.values(name)
         spans = zip(locations["start"].to_pylist(), locations["end"].to_pylist(), values.tolist(), strict=True)
         return MarkedText(text, tuple(Token(text[a:b], a, b, value) for a, b, value in spans), self.threshold)
@@ -234,14 +234,14 @@ class Unit:
         return float(np.median(values)) if len(values) else 1.0
 
     def _index(self, example_id: str) -> int:
-        chunk, number = self.run.place_of(example_id)
-        header = self.run.store.header(self.run.address("row_locations", chunk))
+        chunk, number = self.results.place_of(example_id)
+        header = self.results.store.header(self.results.address("row_locations", chunk))
         return int(header.scalars["first_example"]) + number
 
     def _located(self, example_id: str) -> "tuple[Mapping[str, Any], Any]":
         """Header's scalars and the table of the example's rows."""
-        chunk, _ = self.run.place_of(example_id)
-        header, table = columns_of(self.run.store, self.run.address("row_locations", chunk))
+        chunk, _ = self.results.place_of(example_id)
+        header, table = columns_of(self.results.store, self.results.address("row_locations", chunk))
         return header.scalars, rows_with(table, "example_index", self._index(example_id))
 
 

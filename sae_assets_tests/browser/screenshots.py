@@ -278,8 +278,8 @@ def take_pages(browser: Browser, home: Path, out: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         unit, tokens = Path(folder) / "unit.html", Path(folder) / "tokens.html"
         unit.write_text(unit_page(project[DATASET][MODEL]["patch"].unit(UNIT), 5), encoding="utf-8")
-        text_run = project[TEXTS][TEXT_MODEL]["token"]
-        tokens.write_text(unit_page(text_run.unit(TEXT_UNIT), 3), encoding="utf-8")
+        text_results = project[TEXTS][TEXT_MODEL]["token"]
+        tokens.write_text(unit_page(text_results.unit(TEXT_UNIT), 3), encoding="utf-8")
         report = home / "store" / DATASET / "patch" / MODEL / "report" / "all.html"
         for page, name, size in (
             (report, "report", PAGE_SIZE),

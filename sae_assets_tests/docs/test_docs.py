@@ -218,7 +218,7 @@ def test_json_has_the_documented_keys(home):
         "remove": json.loads(run("remove", "small", "--all", "--json", *places(home))),
         "import": {field.name for field in fields(Imported)},
     }
-    elsewhere = {"demo", "detect", "export", "export-detector", "find"}  # by the tests of these
+    elsewhere = {"compare", "demo", "detect", "export", "export-detector", "find"}  # by the tests of these
     assert set(found) == set(documented) - elsewhere
     for command, keys in found.items():
         assert documented[command] <= set(keys), command

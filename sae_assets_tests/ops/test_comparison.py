@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 
 from sae_assets.artifacts import Labels
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.comparison import TestCounts, compare_runs, count_on_test
+from sae_assets.ops.comparison import TestCounts, compare_counts, count_on_test
 from sae_assets.ops.intervals import weighted_f1_difference
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets_tests.strategies import World, random_world
@@ -77,7 +77,7 @@ def test_f1_is_scikit_learns_and_differences_those_of_the_interval() -> None:
     rng = np.random.default_rng(0)
     truth = rng.random((3, 60)) < 0.4
     one, other = draw(rng, 60, 0.9, 0.1, truth), draw(rng, 60, 0.6, 0.3, truth)
-    got = compare_runs(of(one), of(other))
+    got = compare_counts(of(one), of(other))
     for concept in range(3):
         for counts, f1 in ((one, got.f1), (other, got.other_f1)):
             found = counts[concept, :, :2].sum(-1).bool().numpy()
@@ -97,30 +97,30 @@ def test_examples_are_paired_by_their_ids() -> None:
     turned = torch.randperm(50, generator=torch.Generator().manual_seed(0))
     names = tuple(f"e{int(k)}" for k in turned)
     shuffled = TestCounts(names, other[:, turned], other[:, turned], torch.tensor([True, True]))
-    assert torch.equal(compare_runs(of(one), shuffled).differences, compare_runs(of(one), of(other)).differences)
-    fewer = compare_runs(of(one[:, :30]), of(other[:, 10:], first=10))
+    assert torch.equal(compare_counts(of(one), shuffled).differences, compare_counts(of(one), of(other)).differences)
+    fewer = compare_counts(of(one[:, :30]), of(other[:, 10:], first=10))
     assert fewer.n_examples == 20
-    assert torch.equal(fewer.differences, compare_runs(of(one[:, 10:30]), of(other[:, 10:30])).differences)
+    assert torch.equal(fewer.differences, compare_counts(of(one[:, 10:30]), of(other[:, 10:30])).differences)
 
 
 def test_what_cannot_be_compared() -> None:
     rng = np.random.default_rng(2)
     truth = np.array([[True] * 10, [False] * 10, [True] * 5 + [False] * 5])
     counts = of(draw(rng, 10, 0.5, 0.5, truth))
-    got = compare_runs(counts, counts)
+    got = compare_counts(counts, counts)
     assert got.differences[:2].isnan().all() and not got.differences[2:].isnan().any()
     assert got.differences[2:, 0].tolist() == [0, 0]
     nowhere = TestCounts(counts.example_ids, counts.examples, counts.rows, torch.tensor([False] * 3))
-    assert compare_runs(nowhere, counts, by_rows=True).differences.isnan().all()
+    assert compare_counts(nowhere, counts, by_rows=True).differences.isnan().all()
     with pytest.raises(ArtifactError, match="no test example in common"):
-        compare_runs(counts, of(counts.examples, first=50))
+        compare_counts(counts, of(counts.examples, first=50))
     with pytest.raises(ArtifactError, match="3 and 2 concepts"):
-        compare_runs(counts, of(counts.examples[:2]))
+        compare_counts(counts, of(counts.examples[:2]))
 
 
 @pytest.mark.long
 def test_a_difference_of_none_is_told_rarely() -> None:
-    """Of 100 pairs of runs that detect alike, at most ten have an interval without 0, also where they mostly agree."""
+    """Of 100 pairs of results that detect alike, at most ten have an interval without 0, also if they mostly agree."""
     rng = np.random.default_rng(3)
     told = {"apart": 0, "alike": 0}
     for _ in range(100):
@@ -128,6 +128,6 @@ def test_a_difference_of_none_is_told_rarely() -> None:
         one, other = draw(rng, 60, 0.8, 0.15, truth), draw(rng, 60, 0.8, 0.15, truth)
         mixed = torch.where(torch.from_numpy(rng.random(60) < 0.8)[None, :, None], one, other)
         for name, second in (("apart", other), ("alike", mixed)):
-            _, low, high = compare_runs(of(one), of(second)).differences[0].tolist()
+            _, low, high = compare_counts(of(one), of(second)).differences[0].tolist()
             told[name] += low > 0 or high < 0
     assert told["apart"] <= 10 and told["alike"] <= 10, told

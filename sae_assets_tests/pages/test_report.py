@@ -370,11 +370,11 @@ def test_a_page_of_an_earlier_version_gets_the_sections_too() -> None:
     assert ["".join(with_more(page, **nothing).split()) for page in (now, earlier)] == ["abc", "abc"]
 
 
-def test_runs_that_cannot_be_compared(made: Places, tmp_path: Path) -> None:
-    """One run alone, runs of two data sets, and names that are none are refused, with what was expected."""
+def test_results_that_cannot_be_compared(made: Places, tmp_path: Path) -> None:
+    """Results alone, those of two data sets, and names that are none are refused, with what was expected."""
     places = {**made, "catalog": with_packaged(made["catalog"], tmp_path / "catalog.yaml")}
     for names, said in (
-        (["small"], "Found small/patch/clip-mini, expected at least two"),
+        (["small"], "Found small/patch/clip-mini, expected results of at least two"),
         (["small/patch/clip-mini", "small/patch/clip-mini"], "at least two"),
         (["small/patch"], "dataset/token_kind/model"),
         (["smal/patch/clip-mini", "small"], "small"),

@@ -69,18 +69,21 @@ def test_reports_say_what_the_tables_say(demo, tmp_path):
         assert "Beside the data set" in out.read_text(encoding="utf-8")
 
 
-def test_runs_are_compared_by_their_own_figures(demo):
-    """The F1 of each run is that of its best pairs; a run differs from the first by the difference of both."""
+def test_results_are_compared_by_their_own_figures(demo):
+    """Each F1 is that of the best pairs; the others differ from the first by the difference of both."""
     result = CliRunner().invoke(app, ["compare", "clevr_mini", "--home", str(demo["home"]), "--json"])
     assert result.exit_code == 0, result.output
     compared = json.loads(result.stdout)
-    assert compared["runs"] == [KEY, "clevr_mini/cls/clip-mini"] and set(compared["levels"]) == {"examples"}
+    assert compared["results"] == [KEY, "clevr_mini/cls/clip-mini"] and set(compared["levels"]) == {"examples"}
+    assert set(compared) == {"dataset", "results", "levels"}  # as docs/commands.md names them
+    assert set(compared["levels"]["examples"]) == {"n_examples", "verdicts", "lines"}
     for line in compared["levels"]["examples"]["lines"]:
-        for key, figures in zip(compared["runs"], line["runs"], strict=True):
+        assert all(set(figures) == {"f1", "unit_id", "difference"} for figures in line["results"])
+        for key, figures in zip(compared["results"], line["results"], strict=True):
             found = demo["summary"][key]
             f1 = found["weighted_test_f1"] if line["concept"] is None else found["concepts"][line["concept"]]["test_f1"]
             assert figures["f1"] == pytest.approx(f1)
-        first, second = line["runs"]
+        first, second = line["results"]
         estimate, low, high = second["difference"]
         assert estimate == pytest.approx(second["f1"] - first["f1"]) and low <= estimate <= high
     (verdict,) = compared["levels"]["examples"]["verdicts"]

@@ -12,7 +12,7 @@ import sae_assets
 from sae_assets.commands.session import open_session
 from sae_assets.ops.rounding import to_significant
 from sae_assets.pipeline.staleness import Staleness
-from sae_assets.reading import Run
+from sae_assets.reading import Results
 from sae_assets.reading.detector import Detector
 from sae_assets.reading.detector_export import export_detector
 from sae_assets.storage.address import Address
@@ -55,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Places]:
 
 
 @pytest.fixture
-def run(made: dict[str, Places]) -> Run:
+def results(made: dict[str, Places]) -> Results:
     return sae_assets.open(made["float16"]["home"], made["float16"]["catalog"])["small"]["clip-mini"]["patch"]
 
 
@@ -91,40 +91,40 @@ def test_files_are_smaller_and_anybody_reads_them(made):
     assert invoke(made["float16"], "verify").exit_code == 0
 
 
-def test_later_stages_are_what_follows_from_the_stored_values(made, run):
+def test_later_stages_are_what_follows_from_the_stored_values(made, results):
     """Statistics, pruning, thresholds and counts by NumPy from the written files, bit for bit where those are."""
     oracle = Recomputed(made["float16"]["home"] / "store" / "small", "patch", "clip-mini", "image", None, 1024)
-    stats = run.table("unit_stats").to_pandas()
+    stats = results.table("unit_stats").to_pandas()
     for name in ("n_active", "max", "p95", "p99"):
         np.testing.assert_array_equal(stats[name].to_numpy(np.float64), oracle.stats[name].astype(np.float64))
-    np.testing.assert_array_equal(run.table("unit_mapping").to_pandas()["reason"], oracle.reasons)
-    cuts = run.table("thresholds").to_pandas()["threshold"].to_numpy(np.float64)
+    np.testing.assert_array_equal(results.table("unit_mapping").to_pandas()["reason"], oracle.reasons)
+    cuts = results.table("thresholds").to_pandas()["threshold"].to_numpy(np.float64)
     np.testing.assert_array_equal(cuts, oracle.thresholds.ravel())
-    found = run.table("detection_stats").to_pandas()
+    found = results.table("detection_stats").to_pandas()
     for split, counts in oracle.counts.items():
         for name, cell in zip(("tp", "fp", "fn", "tn"), counts, strict=True):
             np.testing.assert_array_equal(found[f"{split}_{name}"].to_numpy(), cell.ravel())
 
 
-def test_units_are_the_same_by_row_and_by_unit(run, made):
+def test_units_are_the_same_by_row_and_by_unit(results, made):
     """Where rows are sorted by unit, values are those that chunks store."""
     chunks = [activations(made["float16"], chunk).artifact for chunk in CHUNKS]
-    by_unit = run.by_unit
+    by_unit = results.by_unit
     assert by_unit is not None
     for unit in chunks[0].unit_ids.unique().tolist()[:50]:
         expected = torch.cat([chunk.values[(chunk.unit_ids == unit).nonzero()[:, 0]] for chunk in chunks])
         assert sorted(by_unit.rows(unit)[2].tolist()) == sorted(expected.tolist())
 
 
-def test_new_input_is_rounded_as_what_is_stored(made, run, tmp_path):
+def test_new_input_is_rounded_as_what_is_stored(made, results, tmp_path):
     """A copy of an example has its stored values, and a detector its stored scores."""
-    picture = made["float16"]["root"] / run.reader.record(run.example_ids[0]).path
+    picture = made["float16"]["root"] / results.reader.record(results.example_ids[0]).path
     chunk = activations(made["float16"], CHUNKS[0]).artifact
-    code = run.encode([picture])[0].code
+    code = results.encode([picture])[0].code
     first = int(chunk.row_offsets[int(chunk.example_offsets[1])])
     assert code.values.tolist() == chunk.values[:first].tolist()
     assert code.units.tolist() == chunk.unit_ids[:first].tolist()
-    export_detector(run, tmp_path / "detector")
+    export_detector(results, tmp_path / "detector")
     assert json.loads((tmp_path / "detector" / "detector.json").read_text())["stored_values"] == "float16"
     (detected,) = Detector(tmp_path / "detector").detect([picture])
     assert detected.detections

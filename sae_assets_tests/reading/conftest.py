@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import sae_assets
-from sae_assets.reading import Run
+from sae_assets.reading import Results
 from sae_assets_tests.helpers.homes import Places, invoke, places_in
 from sae_assets_tests.helpers.swift import swift_homes
 
@@ -48,6 +48,6 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Places:
 
 
 @pytest.fixture
-def text_run(texts: Places) -> Run:
-    """The run of these texts, opened anew."""
+def text_results(texts: Places) -> Results:
+    """The results of these texts, opened anew."""
     return sae_assets.open(texts["home"], texts["catalog"])["moods"]["gemma-mini"]["token"]

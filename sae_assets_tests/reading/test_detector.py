@@ -20,7 +20,7 @@ from sae_assets.catalog import Model, load_catalog
 from sae_assets.cli import app
 from sae_assets.datasets.inputs import read_input
 from sae_assets.errors import CatalogError, DatasetError, DetectorError, MismatchError
-from sae_assets.reading import Run
+from sae_assets.reading import Results
 from sae_assets.reading.detector_export import export_detector
 from sae_assets.reading.detector_file import DetectorFigures, encoder_tensors, portable, write_detector
 from sae_assets.reading.encoding import EncodeSettings, encode_inputs
@@ -44,19 +44,19 @@ def made(tmp_path_factory: pytest.TempPathFactory, made_home: Homes) -> Places:
 
 
 @pytest.fixture(scope="module")
-def run(made: Places) -> Run:
+def results(made: Places) -> Results:
     return sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
 
 
 @pytest.fixture(scope="module")
-def folder(made: Places, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(made: Places, results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector, the data set and home of which are gone; copies of the pictures lie beside it."""
     folder = tmp_path_factory.mktemp("taken") / "detector"
-    export_detector(run, folder)
+    export_detector(results, folder)
     copies = folder.parent / "copies"
     copies.mkdir()
-    for example in run.example_ids:
-        source = run.reader.root / run.reader.record(example).path
+    for example in results.example_ids:
+        source = results.reader.root / results.reader.record(example).path
         shutil.copy(source, copies / f"{example}{source.suffix}")
     return folder
 
@@ -70,28 +70,28 @@ def changed(folder: Path, target: Path, change: Any) -> Path:
     return target
 
 
-def stored_scores(run: Run, unit: int) -> np.ndarray:
+def stored_scores(results: Results, unit: int) -> np.ndarray:
     """Largest value of a unit in each example, from the stored files."""
-    scores = np.zeros(len(run.example_ids), np.float32)
-    for chunk in run.activations():
+    scores = np.zeros(len(results.example_ids), np.float32)
+    for chunk in results.activations():
         mine = chunk.units == unit
         np.maximum.at(scores, chunk.example[chunk.row_of_entry[mine]], chunk.values[mine])
     return scores
 
 
-def test_scores_are_those_of_the_pipeline(run: Run, folder: Path) -> None:
+def test_scores_are_those_of_the_pipeline(results: Results, folder: Path) -> None:
     """Bit for bit, from copies of the pictures; so is what is detected, and the Brier score of its probabilities."""
     detector = sae_assets.Detector(folder)
     found = {Path(one.name).stem: one for one in detector.detect(sorted((folder.parent / "copies").iterdir()))}
-    labels = run.table("labels").to_arrow().to_pylist()
+    labels = results.table("labels").to_arrow().to_pylist()
     assert detector.concepts
-    for line in run.best_pairs().to_arrow().to_pylist():
+    for line in results.best_pairs().to_arrow().to_pylist():
         if line["unit_id"] is None:
             assert line["concept"] in detector.figures.without_unit
             continue
-        each = [found[example][line["concept"]] for example in run.example_ids]
+        each = [found[example][line["concept"]] for example in results.example_ids]
         scores = np.array([one.score for one in each], np.float32)
-        assert np.array_equal(scores, stored_scores(run, line["unit_id"]))
+        assert np.array_equal(scores, stored_scores(results, line["unit_id"]))
         for split in ("cal", "test"):
             here = [place for place, label in enumerate(labels) if label["split"] == split]
             truth = [labels[place][f"label:{line['concept']}"] for place in here]
@@ -103,33 +103,33 @@ def test_scores_are_those_of_the_pipeline(run: Run, folder: Path) -> None:
                 assert np.mean(squares) == pytest.approx(line["test_brier"], abs=1e-12)
 
 
-def test_heat_maps_lie_where_those_of_the_run_do(run: Run, folder: Path) -> None:
-    example = run.example_ids[1]
+def test_heat_maps_lie_where_those_of_the_results_do(results: Results, folder: Path) -> None:
+    example = results.example_ids[1]
     found = sae_assets.Detector(folder).detect(next((folder.parent / "copies").glob(f"{example}.*")))[0]
     for each in found.detections:
-        ours, theirs = found.heat_map(each.concept), run.unit(each.unit).heat_map(example)
+        ours, theirs = found.heat_map(each.concept), results.unit(each.unit).heat_map(example)
         assert np.array_equal(ours.to_numpy(), theirs.to_numpy(), equal_nan=True)
         assert all(np.array_equal(ours.edges[name], theirs.edges[name]) for name in theirs.edges)
 
 
-def test_the_whole_encoder_can_be_taken_along(run: Run, folder: Path, tmp_path: Path) -> None:
-    figures = export_detector(run, tmp_path / "whole", include_encoder=True)
+def test_the_whole_encoder_can_be_taken_along(results: Results, folder: Path, tmp_path: Path) -> None:
+    figures = export_detector(results, tmp_path / "whole", include_encoder=True)
     assert figures["units"]["included"] and "TopK" in figures["units"]["reason"]
     copies = sorted((folder.parent / "copies").iterdir())[:3]
     referenced, included = (sae_assets.Detector(each).detect(copies) for each in (folder, tmp_path / "whole"))
     assert [one.detections for one in referenced] == [one.detections for one in included]
     with pytest.raises(DetectorError, match=r"--units-only: not of this SAE\. TopK"):
-        export_detector(run, tmp_path / "units", units_only=True)
+        export_detector(results, tmp_path / "units", units_only=True)
 
 
-def test_concepts_are_chosen(run: Run, tmp_path: Path) -> None:
-    export_detector(run, tmp_path / "one", concepts=["COLOR::red"])
+def test_concepts_are_chosen(results: Results, tmp_path: Path) -> None:
+    export_detector(results, tmp_path / "one", concepts=["COLOR::red"])
     assert sae_assets.Detector(tmp_path / "one").concepts == ["color::red"]
     with pytest.raises(CatalogError, match="Unknown concept"):
-        export_detector(run, tmp_path / "none", concepts=["colour"])
+        export_detector(results, tmp_path / "none", concepts=["colour"])
 
 
-def test_inputs_of_every_kind(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_inputs_of_every_kind(results: Results, folder: Path, tmp_path: Path) -> None:
     """A path, Pillow's picture, an array and one that is turned by EXIF are one picture; what is none has an error."""
     copy = next((folder.parent / "copies").iterdir())
     picture = Image.open(copy)
@@ -148,19 +148,19 @@ def test_inputs_of_every_kind(run: Run, folder: Path, tmp_path: Path) -> None:
         read_input(np.zeros((2, 2, 4), np.uint8), "image")
 
 
-def test_what_a_run_encodes_is_what_it_has_stored(run: Run, folder: Path) -> None:
-    copies = [next((folder.parent / "copies").glob(f"{example}.*")) for example in run.example_ids]
-    encoded = run.encode(copies[:7])
-    expected = run.activations().to_scipy()[: 7 * 256]
+def test_what_results_encode_is_what_they_have_stored(results: Results, folder: Path) -> None:
+    copies = [next((folder.parent / "copies").glob(f"{example}.*")) for example in results.example_ids]
+    encoded = results.encode(copies[:7])
+    expected = results.activations().to_scipy()[: 7 * 256]
     assert (encoded.to_scipy() != expected).nnz == 0
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*beta", category=UserWarning)  # torch says it once per process
         assert torch.equal(encoded.to_torch().to_dense(), torch.from_numpy(expected.toarray()))
     one, unit = encoded[6], encoded[6].top_units(1)[0][0]
     assert len(encoded) == 7 and encoded[-1].name == one.name and len(encoded[2:4]) == 2
-    assert np.array_equal(one.values(unit), run.unit(unit).values(run.example_ids[6]))
+    assert np.array_equal(one.values(unit), results.unit(unit).values(results.example_ids[6]))
     assert one.top_units(1)[0][1] == one.values(unit).max() and repr(encoded).startswith("7 inputs, 1,792 rows")
-    theirs = run.unit(unit).heat_map(run.example_ids[6])
+    theirs = results.unit(unit).heat_map(results.example_ids[6])
     assert one.heat_map(unit).overlay().tobytes() == theirs.overlay().tobytes()
     with pytest.raises(CatalogError, match="no tokens"):
         one.tokens(unit)
@@ -170,8 +170,11 @@ def test_what_a_run_encodes_is_what_it_has_stored(run: Run, folder: Path) -> Non
         encoded[7]
 
 
-def test_activations_of_another_model_are_not_encoded_by_this_one(made: Places, run: Run, tmp_path: Path) -> None:
-    other = Run(run.store, run.entry, run.model, "patch", run.model_entry.model_copy(update={"layer": 2}))
+def test_activations_of_another_model_are_not_encoded_by_this_one(
+    made: Places, results: Results, tmp_path: Path
+) -> None:
+    model = results.model_entry.model_copy(update={"layer": 2})
+    other = Results(results.store, results.entry, results.model, "patch", model)
     with pytest.raises(MismatchError, match="another transformer, SAE or with other settings"):
         other.encode([np.zeros((9, 9, 3), np.uint8)])
     with pytest.raises(MismatchError, match="another transformer"):
@@ -184,9 +187,9 @@ def test_stale_pairs_are_not_taken_along(made_home: Homes, tmp_path: Path) -> No
     other = store.read(Address("small", "labels", chunk="0001"))
     here = replace(other, provenance=replace(other.provenance, chunk="0000"))
     store.write(Address("small", "labels", chunk="0000"), here)
-    run = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
+    results = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
     with pytest.raises(MismatchError, match="another labels/0000"):
-        export_detector(run, tmp_path / "no")
+        export_detector(results, tmp_path / "no")
 
 
 @pytest.fixture(scope="module")
@@ -324,10 +327,10 @@ def test_files_may_lie_elsewhere(by_units: Path, tmp_path: Path) -> None:
         sae_assets.Detector(moved, transformer=tmp_path / "copy")
 
 
-def test_nothing_else_is_overwritten(run: Run, tmp_path: Path) -> None:
+def test_nothing_else_is_overwritten(results: Results, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DetectorError, match="is no detector: nothing was written"):
-        export_detector(run, tmp_path)
+        export_detector(results, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from sae_assets.cli import app
 from sae_assets.errors import CatalogError, DatasetError, MismatchError
-from sae_assets.reading import Run, activations
+from sae_assets.reading import Results, activations
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.finding import read_labels
 from sae_assets.reading.tables import Table
@@ -25,14 +25,14 @@ from sae_assets_tests.test_import_cost import loaded_by
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small-texts")]
 
 
-def test_by_words(text_run: Run) -> None:
+def test_by_words(text_results: Results) -> None:
     """F1 of firing on the words' tokens, against a loop over all tokens; whatever by-unit file there is."""
-    fires = text_run.activations().to_scipy().toarray() > 0
-    rows = text_run.located_tokens
-    word = max(re.findall(r"\w{5,}", " ".join(text_run.texts).lower()), key=len)
+    fires = text_results.activations().to_scipy().toarray() > 0
+    rows = text_results.located_tokens
+    word = max(re.findall(r"\w{5,}", " ".join(text_results.texts).lower()), key=len)
     inside = np.zeros(len(fires), bool)
     for row in range(len(fires)):
-        text = text_run.texts[rows.example[row]]
+        text = text_results.texts[rows.example[row]]
         for match in re.finditer(rf"\b{word}\b", text, re.IGNORECASE):
             inside[row] |= rows.start[row] < match.end() and rows.end[row] > match.start()
     hits = (fires & inside[:, None]).sum(0)
@@ -40,20 +40,21 @@ def test_by_words(text_run: Run) -> None:
     order = sorted((unit for unit in range(len(f1)) if hits[unit]), key=lambda unit: (-f1[unit], unit))[:8]
     for by_unit in (True, False):
         if not by_unit:
-            text_run.__dict__["by_unit"] = None
-            text_run.__dict__.pop("unit_counts", None)
-        got = text_run.find(words=word.upper(), n=8).to_arrow().to_pydict()
+            text_results.__dict__["by_unit"] = None
+            text_results.__dict__.pop("unit_counts", None)
+        got = text_results.find(words=word.upper(), n=8).to_arrow().to_pydict()
         assert got["unit_id"] == order and got["f1"] == f1[order].tolist()
         assert got["recall"] == (hits[order] / inside.sum()).tolist() and got["n_rows"] == fires.sum(0)[order].tolist()
     with pytest.raises(CatalogError, match="is nowhere"):
-        text_run.find(words="xyzzy")
+        text_results.find(words="xyzzy")
     with pytest.raises(CatalogError, match="expected a word"):
-        text_run.find(words="  ")
+        text_results.find(words="  ")
 
 
-def test_words_are_found_without_labels_and_values(text_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_are_found_without_labels_and_values(text_results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the table of spans nor values of activations are read: they are most of what there is to read."""
-    run = Run(text_run.store, text_run.entry, text_run.model, text_run.token_kind, text_run.model_entry)
+    texts = text_results
+    results = Results(texts.store, texts.entry, texts.model, texts.token_kind, texts.model_entry)
     asked = []
 
     def noted(store: Any, address: Any, examples: Any = None, columns: Any = None) -> Any:
@@ -61,67 +62,67 @@ def test_words_are_found_without_labels_and_values(text_run: Run, monkeypatch: p
         return columns_of(store, address, examples, columns)
 
     monkeypatch.setattr(activations, "columns_of", noted)
-    monkeypatch.setattr(type(run.reader), "spans", None)
-    monkeypatch.setattr(type(run.reader), "read_regions", None)
-    assert len(run.find(words=re.findall(r"\w{5,}", run.texts[0])[0]))
+    monkeypatch.setattr(type(results.reader), "spans", None)
+    monkeypatch.setattr(type(results.reader), "read_regions", None)
+    assert len(results.find(words=re.findall(r"\w{5,}", results.texts[0])[0]))
     assert asked and all("values" not in columns for stage, columns in asked if stage == "sparse_activations")
 
 
-@pytest.mark.parametrize("question", ["words='my'", "concept='joy'", "example=run.example_ids[0]"])
+@pytest.mark.parametrize("question", ["words='my'", "concept='joy'", "example=results.example_ids[0]"])
 def test_a_first_question_loads_nothing_that_it_can_do_without(texts: Places, question: str) -> None:
     """pyarrow loads pandas for what ``storage.arrow`` does: that was most of the time of a first answer."""
     statement = (
-        f"import sae_assets; run = sae_assets.open({str(texts['home'])!r}, {str(texts['catalog'])!r})"
-        f"['moods']['gemma-mini']['token']; assert len(run.find({question}))"
+        f"import sae_assets; results = sae_assets.open({str(texts['home'])!r}, {str(texts['catalog'])!r})"
+        f"['moods']['gemma-mini']['token']; assert len(results.find({question}))"
     )
     loaded = loaded_by(statement)
     assert not loaded & {"torch", "dagster", "transformers", "pandas", "scipy"} and "pyarrow" in loaded
 
 
-def test_by_example(text_run: Run) -> None:
+def test_by_example(text_results: Results) -> None:
     """By the share of a unit's rows that lie in the example; a copy that is not in the data set counts as more."""
-    dense = text_run.activations().to_scipy().toarray()
-    example = text_run.located_tokens.example
+    dense = text_results.activations().to_scipy().toarray()
+    example = text_results.located_tokens.example
     here, everywhere = (dense[example == 4] > 0).sum(0), (dense > 0).sum(0)
     share = here / np.maximum(everywhere, 1)
     largest = dense[example == 4].max(0)
     expected = sorted((unit for unit in range(len(share)) if here[unit]),
                       key=lambda unit: (-share[unit], -here[unit], -largest[unit], unit))[:6]  # fmt: skip
-    got = text_run.find(example=text_run.example_ids[4], n=6).to_arrow().to_pydict()
+    got = text_results.find(example=text_results.example_ids[4], n=6).to_arrow().to_pydict()
     assert got["unit_id"] == expected and got["share"] == share[expected].tolist()
     assert np.float32(got["value"]).tolist() == largest[expected].tolist()
-    copy = text_run.find(example=text_run.texts[4], n=6).to_arrow().to_pydict()
+    copy = text_results.find(example=text_results.texts[4], n=6).to_arrow().to_pydict()
     shares = here / np.maximum(everywhere + here, 1)
     assert copy["share"] == shares[copy["unit_id"]].tolist() and copy["share"][0] == shares.max()
 
 
-def test_by_concept(text_run: Run) -> None:
+def test_by_concept(text_results: Results) -> None:
     """Of rows where the data say where it is; else the best tail fraction of each unit."""
-    table = text_run.alignment().to_polars()
+    table = text_results.alignment().to_polars()
     best = (
         table.filter(table["concept"] == "joy")
         .drop_nulls("cal_f1")
         .sort(["cal_f1", "unit_id"], descending=[True, False])
     )
-    got = text_run.find(concept="JOY", n=4).to_arrow()
+    got = text_results.find(concept="JOY", n=4).to_arrow()
     assert got["unit_id"].to_pylist() == best["unit_id"][:4].to_list()
-    text_run.has = lambda stage: stage != "row_alignment"  # type: ignore[method-assign]
-    grid = text_run.table("detection_stats").to_polars()
+    text_results.has = lambda stage: stage != "row_alignment"  # type: ignore[method-assign]
+    grid = text_results.table("detection_stats").to_polars()
     grid = grid.filter(grid["concept"] == "joy").drop_nulls("cal_f1")
     units = grid.group_by("unit_id").max().sort(["cal_f1", "unit_id"], descending=[True, False])
-    got = text_run.find(concept="joy", n=4).to_arrow()
+    got = text_results.find(concept="joy", n=4).to_arrow()
     assert got["unit_id"].to_pylist() == units["unit_id"][:4].to_list()
     assert got["cal_f1"].to_pylist() == units["cal_f1"][:4].to_list()
-    cutoffs = text_run.table("thresholds").to_polars().select("concept", "unit_id", "threshold").rows()
+    cutoffs = text_results.table("thresholds").to_polars().select("concept", "unit_id", "threshold").rows()
     cells = zip(["joy"] * 4, got["unit_id"].to_pylist(), got["threshold"].to_pylist(), strict=True)
     assert set(cells) <= set(cutoffs)
     with pytest.raises(CatalogError, match="Unknown concept"):
-        text_run.find(concept="happiness")
-    stored, fewer = text_run.table, text_run.table("thresholds").to_arrow()
+        text_results.find(concept="happiness")
+    stored, fewer = text_results.table, text_results.table("thresholds").to_arrow()
     fewer = fewer.filter(pc.not_equal(fewer["unit_id"], got["unit_id"][0]))
-    text_run.table = lambda stage: Table(fewer) if stage == "thresholds" else stored(stage)  # type: ignore[method-assign]
+    text_results.table = lambda stage: Table(fewer) if stage == "thresholds" else stored(stage)  # type: ignore[method-assign]
     with pytest.raises(MismatchError, match="Run: sae-assets materialize"):
-        text_run.find(concept="joy")
+        text_results.find(concept="joy")
 
 
 def test_labels_of_every_form(tmp_path: Path) -> None:
@@ -153,24 +154,24 @@ def test_labels_of_every_form(tmp_path: Path) -> None:
             read_labels(tmp_path / name)
 
 
-def test_by_label(text_run: Run, tmp_path: Path) -> None:
+def test_by_label(text_results: Results, tmp_path: Path) -> None:
     labels = {17: "glad and red", 3: "red", 4: "blue", 99999: "red of another SAE"}
     (tmp_path / "labels.json").write_text(json.dumps(labels))
-    got = text_run.find(label="Red glad", labels=tmp_path / "labels.json").to_arrow().to_pydict()
+    got = text_results.find(label="Red glad", labels=tmp_path / "labels.json").to_arrow().to_pydict()
     assert got == {"unit_id": [17, 3], "matched": [1.0, 0.5], "label": ["glad and red", "red"]}
     with pytest.raises(CatalogError, match="has a word of"):
-        text_run.find(label="green", labels=tmp_path / "labels.json")
+        text_results.find(label="green", labels=tmp_path / "labels.json")
 
 
-def test_the_command(texts: Places, text_run: Run, tmp_path: Path) -> None:
+def test_the_command(texts: Places, text_results: Results, tmp_path: Path) -> None:
     def found(*words: str) -> dict:
         result = invoke(texts, "find", "moods", "gemma-mini", *words, "--json")
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
 
     (tmp_path / "labels.json").write_text('{"3": "red", "1234": "red hot"}')
-    (tmp_path / "text.txt").write_text(text_run.texts[2])
-    asked = (["--concept", "joy"], ["--words", "the"], ["--example", text_run.example_ids[0]])
+    (tmp_path / "text.txt").write_text(text_results.texts[2])
+    asked = (["--concept", "joy"], ["--words", "the"], ["--example", text_results.example_ids[0]])
     for words in (*asked, ["--example", str(tmp_path / "text.txt")]):
         assert set(found(*words)) == documented_keys()["find"] and len(found(*words)["units"]) == 10
     result = invoke(texts, "find", "moods", "gemma-mini", "--label", "red", "--labels", str(tmp_path / "labels.json"))

@@ -17,7 +17,7 @@ from sae_assets.catalog import load_catalog
 from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
 from sae_assets.ops.intervals import auroc_interval
 from sae_assets.pages.pictures import VEIL, VEILED, opacity
-from sae_assets.reading import HeatMap, MarkedText, Project, Run
+from sae_assets.reading import HeatMap, MarkedText, Project, Results
 from sae_assets.reading.marked import Token
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore, stored
@@ -39,7 +39,7 @@ def project(made: Places) -> Project:
 
 
 @pytest.fixture
-def run(project: Project) -> Run:
+def results(project: Project) -> Results:
     return project["small"]["clip-mini"]["patch"]
 
 
@@ -57,47 +57,47 @@ def dense(made: Places) -> torch.Tensor:
 def test_what_there_is(project: Project) -> None:
     assert list(project) == ["small"] and list(project["small"]) == ["clip-mini"]
     assert list(project["SMALL"]["clip-mini"]) == ["patch"]
-    assert repr(project["small"]["clip-mini"]["patch"]) == "Run(small/patch/clip-mini)"
+    assert repr(project["small"]["clip-mini"]["patch"]) == "Results(small/patch/clip-mini)"
     assert "<li>small: clip-mini</li>" in project._repr_html_()
     assert "<li>patch</li>" in project["small"]["clip-mini"]._repr_html_()
 
 
-def test_notebooks_show_runs_and_units(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebooks_show_results_and_units(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures as in the tables, the best examples with where they are; less where less was made."""
-    pair = run.best_pairs().to_arrow().to_pylist()[0]
+    pair = results.best_pairs().to_arrow().to_pylist()[0]
     chosen = "–" if pair["unit_id"] is None else pair["unit_id"]
-    assert f"<td>{pair['concept']}</td><td>{chosen}</td>" in run._repr_html_()
-    unit = run.unit(int(np.argmax([line["n_active"] for line in run.unit_stats().to_arrow().to_pylist()])))
+    assert f"<td>{pair['concept']}</td><td>{chosen}</td>" in results._repr_html_()
+    unit = results.unit(int(np.argmax([line["n_active"] for line in results.unit_stats().to_arrow().to_pylist()])))
     monkeypatch.setattr(unit, "pairs", lambda: [{**pair, "unit_id": unit.unit_id}])
     html = unit._repr_html_()
     assert f"<td>{pair['concept']}</td><td>{unit.unit_id}</td>" in html and f"fires on {unit.n_rows:,} rows" in html
     assert html.count("<img ") == 3 and "&lt;" not in html and f"<td>{unit.stats()['mean']:.4g}</td>" in html
     assert all(f"{one.example_id}: {one.value:.4g} at most" in html for one in unit.top_examples(3))
-    bare = Run(ArtifactStore(str(tmp_path)), run.entry, run.model, run.token_kind, run.model_entry)
+    bare = Results(ArtifactStore(str(tmp_path)), results.entry, results.model, results.token_kind, results.model_entry)
     assert "sae-assets materialize" in bare._repr_html_()
 
 
 @pytest.mark.parametrize("stage", ["best_pairs", "unit_stats", "row_alignment", "examples", "sparse_activations"])
-def test_tables_are_the_files(made: Places, run: Run, stage: str) -> None:
+def test_tables_are_the_files(made: Places, results: Results, stage: str) -> None:
     """Chunks stand behind one another, and pandas' and Polars' tables say the same."""
     folder = made["home"] / "store" / "small" / ("" if stage == "examples" else "patch/clip-mini") / stage
     expected = pl.concat(pl.read_parquet(path) for path in sorted(folder.glob("*.parquet")))
-    table = run.table(stage)
+    table = results.table(stage)
     assert table.to_polars().equals(expected) and len(table) == len(expected)
     assert table.to_arrow().column_names == expected.columns
     assert "<table>" in table._repr_html_() and expected.columns[0] in repr(table)
 
 
 @pytest.mark.xdist_group("small-texts")
-def test_intervals_of_auroc_are_those_of_the_stored_activations(text_run: Run) -> None:
+def test_intervals_of_auroc_are_those_of_the_stored_activations(text_results: Results) -> None:
     """Of the largest value in every test example, concept by concept; nulls where there is no AUROC."""
-    labels = text_run.table("labels").to_polars()
+    labels = text_results.table("labels").to_polars()
     tests = (labels["split"] == "test").to_numpy().nonzero()[0]
-    largest = np.zeros((len(labels), text_run.n_units), np.float32)
-    example = np.concatenate([chunk.example for chunk in text_run.activations()])
-    np.maximum.at(largest, example, text_run.activations().to_scipy().toarray())
+    largest = np.zeros((len(labels), text_results.n_units), np.float32)
+    example = np.concatenate([chunk.example for chunk in text_results.activations()])
+    np.maximum.at(largest, example, text_results.activations().to_scipy().toarray())
     some = 0
-    for line in text_run.best_pairs().to_polars().to_dicts():
+    for line in text_results.best_pairs().to_polars().to_dicts():
         stored = [line[name] for name in ("test_auroc", "test_auroc_low", "test_auroc_high")]
         truth = labels[f"label:{line['concept']}"].to_numpy()[tests].astype(bool)
         if line["unit_id"] is None or truth.all() or not truth.any():
@@ -109,17 +109,17 @@ def test_intervals_of_auroc_are_those_of_the_stored_activations(text_run: Run) -
     assert some
 
 
-def test_activations(made: Places, run: Run) -> None:
+def test_activations(made: Places, results: Results) -> None:
     """As SciPy's and torch's matrices, and chunk by chunk."""
     expected = dense(made)
-    assert torch.equal(torch.from_numpy(run.activations().to_scipy().toarray()), expected)
+    assert torch.equal(torch.from_numpy(results.activations().to_scipy().toarray()), expected)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*beta", category=UserWarning)  # torch says it once per process
-        assert torch.equal(run.activations().to_torch().to_dense(), expected)
-    assert [chunk.key for chunk in run.activations()] == list(CHUNKS)
+        assert torch.equal(results.activations().to_torch().to_dense(), expected)
+    assert [chunk.key for chunk in results.activations()] == list(CHUNKS)
 
 
-def test_files_of_the_other_format_read_the_same(made: Places, tmp_path: Path, run: Run) -> None:
+def test_files_of_the_other_format_read_the_same(made: Places, tmp_path: Path, results: Results) -> None:
     home = tmp_path / "home"
     shutil.copytree(made["home"] / "store", home / "store")
     store = ArtifactStore(str(home / "store"), "pt")
@@ -127,14 +127,14 @@ def test_files_of_the_other_format_read_the_same(made: Places, tmp_path: Path, r
         address = Address("small", "sparse_activations", "patch", "clip-mini", chunk)
         store.write(address, store.read(address))
     other = sae_assets.open(home, made["catalog"])["small"]["clip-mini"]["patch"]
-    assert (other.activations().to_scipy() != run.activations().to_scipy()).nnz == 0
+    assert (other.activations().to_scipy() != results.activations().to_scipy()).nnz == 0
 
 
-def test_a_unit(made: Places, run: Run) -> None:
+def test_a_unit(made: Places, results: Results) -> None:
     """Its rows, its best examples, and its line of the statistics."""
     matrix = dense(made)
     unit_id = int((matrix > 0).sum(0).argmax())
-    unit, values = run.unit(unit_id), matrix[:, unit_id].view(12, -1)
+    unit, values = results.unit(unit_id), matrix[:, unit_id].view(12, -1)
     assert unit.n_rows == int((values > 0).sum())
     best = sorted(range(12), key=lambda example: (-float(values[example].max()), example))[:4]
     assert [each.example_index for each in unit.top_examples(4)] == best
@@ -147,14 +147,14 @@ def test_a_unit(made: Places, run: Run) -> None:
     assert all(line["unit_id"] == unit_id for line in unit.concepts())
 
 
-def test_rows_of_a_unit_are_those_of_a_scan(made: Places, run: Run) -> None:
+def test_rows_of_a_unit_are_those_of_a_scan(made: Places, results: Results) -> None:
     """From activations by unit and without them: rows, examples, parts of them, histogram and neighbours."""
     scanned = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
     scanned.__dict__["by_unit"] = None
-    assert run.by_unit is not None
-    assert np.array_equal(run.by_unit.n_rows(), (dense(made) > 0).sum(0).numpy())
+    assert results.by_unit is not None
+    assert np.array_equal(results.by_unit.n_rows(), (dense(made) > 0).sum(0).numpy())
     for unit_id in [int(dense(made).sum(0).argmax()), *range(0, 1024, 97)]:
-        unit, other = run.unit(unit_id), scanned.unit(unit_id)
+        unit, other = results.unit(unit_id), scanned.unit(unit_id)
         for ours, theirs in zip(unit._entries, other._entries, strict=True):
             assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
         assert unit.top_examples(7) == other.top_examples(7) and unit.co_active(9) == other.co_active(9)
@@ -172,20 +172,20 @@ def test_activations_by_unit_of_others_are_not_read(made_home: Homes, tmp_path: 
     store = ArtifactStore(str(places["home"] / "store"))
     address = Address("small", "sparse_activations", "patch", "clip-mini", "0001")
     item = store.read(address)
-    run = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
-    assert run.by_unit is not None
+    results = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
+    assert results.by_unit is not None
     store.write(address, stored(replace(item.artifact, total_mass=item.artifact.total_mass + 1), item.provenance))
-    run = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
-    assert run.by_unit is None and run.unit(17).n_rows >= 0
+    results = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
+    assert results.by_unit is None and results.unit(17).n_rows >= 0
 
 
-def test_a_heat_map_lies_on_its_pixels(made: Places, run: Run) -> None:
+def test_a_heat_map_lies_on_its_pixels(made: Places, results: Results) -> None:
     """The packaged model squashes nothing and crops the sides: patches are squares in the middle of the picture."""
     matrix = dense(made)
     unit_id = int((matrix > 0).sum(0).argmax())
-    example = run.unit(unit_id).top_examples(1)[0]
-    heat_map = run.unit(unit_id).heat_map(example.example_id)
-    pixels, values = heat_map.to_numpy(), run.unit(unit_id).values(example.example_id)
+    example = results.unit(unit_id).top_examples(1)[0]
+    heat_map = results.unit(unit_id).heat_map(example.example_id)
+    pixels, values = heat_map.to_numpy(), results.unit(unit_id).values(example.example_id)
     height, width = pixels.shape
     assert (width, height) == heat_map.image.size == (320, 240)
     seen = ~np.isnan(pixels)
@@ -232,21 +232,21 @@ def test_marked_text_is_the_text() -> None:
     assert [token.text for token in marked] == ["a", "<b>", "🎈", "🎈", "!"]
 
 
-def test_errors_say_what_there_is(project: Project, run: Run, made: Places, tmp_path: Path) -> None:
+def test_errors_say_what_there_is(project: Project, results: Results, made: Places, tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="small"):
         project["smal"]
     with pytest.raises(CatalogError, match="units 0 to 1023"):
-        run.unit(1024)
+        results.unit(1024)
     with pytest.raises(CatalogError, match="Nearest: CLEVR"):
-        run.unit(0).heat_map("CLEVR_mini_00000x")
+        results.unit(0).heat_map("CLEVR_mini_00000x")
     with pytest.raises(CatalogError, match="no tokens of texts"):
-        run.unit(0).tokens(run.example_ids[0])
+        results.unit(0).tokens(results.example_ids[0])
     with pytest.raises(CatalogError, match="look by concept, example or label"):
-        run.find(words="red")
+        results.find(words="red")
     with pytest.raises(NotMaterializedError, match="nothing has been made"):
         sae_assets.open(tmp_path / "empty")
     with pytest.raises(MissingChunksError, match="Run: sae-assets materialize -d small"):
-        run.table("no_such_stage")
+        results.table("no_such_stage")
 
 
 def test_what_was_not_made_is_told_from_what_there_is_not(made: Places, project: Project) -> None:
@@ -270,8 +270,8 @@ def test_neither_torch_nor_dagster_is_needed(made: Places) -> None:
     """Tables, units and heat maps of Parquet files, in a process of its own."""
     unit_id = int((dense(made) > 0).sum(0).argmax())
     statement = (
-        f"import sae_assets; run = sae_assets.open({str(made['home'])!r}, {str(made['catalog'])!r})"
-        f"['small']['clip-mini']['patch']; run.best_pairs().to_arrow(); unit = run.unit({unit_id}); "
+        f"import sae_assets; results = sae_assets.open({str(made['home'])!r}, {str(made['catalog'])!r})"
+        f"['small']['clip-mini']['patch']; results.best_pairs().to_arrow(); unit = results.unit({unit_id}); "
         "unit.heat_map(unit.top_examples(1)[0].example_id).overlay()"
     )
     loaded = loaded_by(statement)

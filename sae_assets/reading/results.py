@@ -1,4 +1,4 @@
-"""A run is what was made of one data set with one model, for one token kind."""
+"""Results are what was made of one data set with one model, for one token kind."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +16,7 @@ from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedE
 from sae_assets.reading import finding
 from sae_assets.reading.activations import Activations
 from sae_assets.reading.by_unit import ByUnit
-from sae_assets.reading.display import run_html
+from sae_assets.reading.display import results_html
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.tables import Table
 from sae_assets.reading.unit import Unit
@@ -50,7 +50,7 @@ class LocatedTokens:
     offsets: "np.ndarray"
 
 
-class Run:
+class Results:
     """Tables, activations and units of a data set under a model."""
 
     def __init__(self, store: ArtifactStore, dataset: Dataset, model: str, token_kind: str, model_entry: Model):
@@ -58,10 +58,10 @@ class Run:
         self.model_entry = model_entry
 
     def __repr__(self) -> str:
-        return f"Run({self.entry.name}/{self.token_kind}/{self.model})"
+        return f"Results({self.entry.name}/{self.token_kind}/{self.model})"
 
     def _repr_html_(self) -> str:
-        return run_html(self)
+        return results_html(self)
 
     def address(self, stage: str, chunk: str | None = None) -> Address:
         if stage in OF_DATASET:
