@@ -26,6 +26,7 @@ from sae_assets.ops.detectors import (
 )
 from sae_assets.ops.intervals import (
     auroc_interval,
+    clustered_differences_to_draws,
     clustered_f1_differences,
     clustered_f1_intervals,
     counts_of,
@@ -227,10 +228,7 @@ def _per_example(counts: Int[Tensor, "concepts items 3"], example: Int[Tensor, "
 
 def _differences(mine: Int[Tensor, "c n 3"], draws: Int[Tensor, "draws c n 3"]) -> Float[Tensor, "c 3"]:
     """Return the difference of each concept's F1 by itself, as :func:`_difference` has it of all together."""
-    if len(draws) == 1:
-        return clustered_f1_differences(mine, draws[0])
-    each = [difference_to_draws(mine[[concept]], draws[:, [concept]]) for concept in range(len(mine))]
-    return torch.stack(each) if each else torch.empty(0, 3, dtype=torch.float64, device=mine.device)
+    return clustered_f1_differences(mine, draws[0]) if len(draws) == 1 else clustered_differences_to_draws(mine, draws)
 
 
 def _difference(mine: Int[Tensor, "c n 3"], draws: Int[Tensor, "draws c n 3"]) -> Float[Tensor, " 3"]:

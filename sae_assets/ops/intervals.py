@@ -7,6 +7,7 @@ Those of proportions and of AUROC live in ``ops.proportions`` and ``ops.auroc``,
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -140,8 +141,10 @@ def clustered_f1_differences(
 
 @plain_arithmetic()
 def difference_to_draws(
-    counts: Int[Tensor, "concepts examples 3"], draws: Int[Tensor, "draws concepts examples 3"], level: float = 0.95
-) -> Float[Tensor, " 3"]:
+    counts: Int[Tensor, "*groups concepts examples 3"],
+    draws: Int[Tensor, "draws *groups concepts examples 3"],
+    level: float = 0.95,
+) -> Float[Tensor, "*groups 3"]:
     """Difference to detectors that were drawn at random, to their mean: estimate, low, high.
 
     Each limit is the farther one of two. One is that of :func:`weighted_f1_difference` to the mean of these draws: of
@@ -151,12 +154,26 @@ def difference_to_draws(
     draws vary.
     """
     n_draws = len(draws)
-    every = weighted_f1(draws)
-    estimate, low, high = weighted_f1_difference(counts, draws.flatten(0, 1), level)
+    every = weighted_f1(draws).movedim(0, -1).contiguous()
+    difference = weighted_f1_difference(counts, draws.movedim(0, -4).flatten(-4, -3), level)
+    estimate, low, high = difference.unbind(-1)
     freedom = torch.tensor(max(1.0, n_draws - 1.0), dtype=torch.float64, device=counts.device)
-    far = _t(level, freedom) * every.std() * math.sqrt(1 + 1 / n_draws) if n_draws > 1 else every[0] * torch.nan
+    one_by_one = every.reshape(-1, n_draws) if n_draws > 1 else ()  # several at once are summed in another order
+    apart = [float(each.std()) for each in one_by_one] or [math.nan] * estimate.numel()
+    far = _t(level, freedom) * every.new_tensor(apart).view(estimate.shape) * math.sqrt(1 + 1 / n_draws)
     ends = torch.minimum(low, estimate - far).clamp(min=-1), torch.maximum(high, estimate + far).clamp(max=1)
-    return torch.stack([estimate, *(torch.where(far.isnan(), torch.nan, end) for end in ends)])
+    return torch.stack([estimate, *(torch.where(far.isnan(), torch.nan, end) for end in ends)], -1)
+
+
+@plain_arithmetic()
+def clustered_differences_to_draws(
+    counts: Int[Tensor, "concepts examples 3"], draws: Int[Tensor, "draws concepts examples 3"], level: float = 0.95
+) -> Float[Tensor, "concepts 3"]:
+    """Difference of the F1 of each concept by itself, as :func:`difference_to_draws`; some concepts at a time."""
+    at_once = max(1, COUNTS_AT_ONCE // max(1, draws[:, :1].numel()))
+    pairs = zip(counts.split(at_once), draws.split(at_once, 1), strict=True)
+    parts = [difference_to_draws(one[:, None], two[:, :, None], level) for one, two in pairs]
+    return torch.cat(parts) if parts else torch.empty(0, 3, dtype=torch.float64, device=counts.device)
 
 
 @plain_arithmetic()
@@ -216,25 +233,29 @@ def _freedom(n_effective: Tensor, n: int) -> Tensor:
 
 
 def _farthest(difference: Float[Tensor, "*n"], speaks: Float[Tensor, "*n"], scale: Float[Tensor, "*n"]) -> Tensor:
-    """The largest δ up to 1 with ``(δ − D)² ≤ scale g(δ)``, by halving; NaN where the difference D is."""
-    inside, beyond = difference, torch.ones_like(difference)
+    """The largest δ up to 1 with ``(δ − D)² ≤ scale g(δ)``, by halving; NaN where the difference D is.
+
+    In NumPy, on whatever device they are: of the few numbers that come its operations take a fifth of torch's, and its
+    square roots are the nearest numbers on every processor, which MKL's are not.
+    """
+    d, speaking, scaled = (each.numpy(force=True) for each in (difference, speaks, scale))
+    inside, beyond = d, np.ones_like(d)
     for _ in range(HALVINGS):
         middle = (inside + beyond) / 2
-        holds = (middle - difference).square() <= scale * _tango(middle, difference, speaks)
-        inside, beyond = torch.where(holds, middle, inside), torch.where(holds, beyond, middle)
-    return inside
+        holds = (middle - d) ** 2 <= scaled * _tango(middle, d, speaking)
+        inside, beyond = np.where(holds, middle, inside), np.where(holds, beyond, middle)
+    return torch.from_numpy(inside).to(difference.device)
 
 
-def _tango(delta: Tensor, difference: Tensor, speaks: Tensor) -> Tensor:
+def _tango(delta: np.ndarray, difference: np.ndarray, speaks: np.ndarray) -> np.ndarray:
     """n times the variance of a difference of paired proportions were it δ (Tango 1998): ``2 q + |δ| (1 − |δ|)``.
 
     q is the likeliest share of pairs that speak against the sign of δ, given that the difference is δ.
     """
-    sign = 1 - 2 * (delta < 0).double()
-    delta, difference = delta.abs(), sign * difference
-    against, plain = ((speaks - difference) / 2).clamp(min=0), delta * (1 - delta)
+    difference, delta = np.where(delta < 0, -difference, difference), np.abs(delta)
+    against, plain = np.maximum((speaks - difference) / 2, 0), delta * (1 - delta)
     b = (2 - difference) * delta - speaks
-    return ((b.square() + 8 * against * plain).sqrt() - b) / 2 + plain
+    return (np.sqrt(b * b + 8 * against * plain) - b) / 2 + plain
 
 
 def _effective_number(values: Float[Tensor, "*draws examples"]) -> Float[Tensor, "*draws"]:

@@ -1,5 +1,7 @@
 """Intervals against scipy and against how often they cover, the latter in exact sums where counts allow."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +16,11 @@ from sae_assets.ops.intervals import (
     auroc_interval,
     beta_interval,
     bootstrap_f1,
+    clustered_differences_to_draws,
     clustered_f1_differences,
     clustered_f1_intervals,
     counts_of,
+    difference_to_draws,
     f1_interval,
     weighted_f1,
     weighted_f1_difference,
@@ -346,9 +350,8 @@ def test_the_variance_of_a_difference_is_tangos(b, c, n, delta):
 
     low, high = max(0, -delta), (1 - delta) / 2
     q = optimize.minimize_scalar(unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
-    total, difference = (torch.tensor(each / n, dtype=torch.float64) for each in (b + c, b - c))
-    got = intervals._tango(torch.tensor(delta, dtype=torch.float64), difference, total)
-    assert float(got) == pytest.approx(2 * q + delta - delta**2, abs=1e-5)
+    got = intervals._tango(*(np.array([each]) for each in (delta, (b - c) / n, (b + c) / n)))
+    assert float(got[0]) == pytest.approx(2 * q + delta - delta**2, abs=1e-5)
 
 
 def test_a_difference_reaches_farther_to_the_side_that_few_examples_speak_for():
@@ -403,6 +406,48 @@ def test_differences_of_concepts_are_those_of_each_by_itself(monkeypatch: pytest
         monkeypatch.setattr(intervals, "COUNTS_AT_ONCE", at_once)
         np.testing.assert_allclose(clustered_f1_differences(one, two), expected, atol=1e-10)
     assert clustered_f1_differences(one[:0], two[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 5])
+def test_differences_to_draws_are_those_of_each_concept_by_itself(monkeypatch: pytest.MonkeyPatch, n_draws) -> None:
+    """All together, or one at a time, to the bit; one concept has no positive."""
+    rng = np.random.default_rng(18)
+    one, draws = (torch.from_numpy(rng.integers(0, 3, size=(*shape, 30, 3))) for shape in ((5,), (n_draws, 5)))
+    one[3] = draws[:, 3] = 0
+    expected = torch.stack([difference_to_draws(one[[concept]], draws[:, [concept]]) for concept in range(5)])
+    assert bool(expected[:3, 1:].isnan().all()) == (n_draws == 1) and bool(expected[3].isnan().all())
+    for at_once in (2**21, 1):
+        monkeypatch.setattr(intervals, "COUNTS_AT_ONCE", at_once)
+        np.testing.assert_array_equal(clustered_differences_to_draws(one, draws), expected)
+    assert clustered_differences_to_draws(one[:0], draws[:, :0]).shape == (0, 3)
+
+
+def test_a_limit_is_the_farthest_that_halving_reaches() -> None:
+    """Every limit is that of halving one by one, in Python's own numbers; NaN where there is no difference."""
+
+    def farthest(difference: float, speaks: float, scale: float) -> float:
+        inside, beyond = difference, 1.0
+        for _ in range(50):
+            middle = (inside + beyond) / 2
+            seen, size = math.copysign(1, middle) * difference, abs(middle)
+            against, plain = max((speaks - seen) / 2, 0), size * (1 - size)
+            b = (2 - seen) * size - speaks
+            variance = (math.sqrt(b * b + 8 * against * plain) - b) / 2 + plain
+            inside, beyond = (middle, beyond) if (middle - difference) ** 2 <= scale * variance else (inside, middle)
+        return inside
+
+    rng = np.random.default_rng(19)
+    difference = rng.uniform(-1, 1, (2, 200))
+    speaks = np.maximum(rng.random((2, 200)), abs(difference))
+    scale = rng.choice([0.001, 0.02, 0.3], (2, 200))
+    columns = [torch.from_numpy(each) for each in (difference, speaks, scale)]
+    expected = [
+        [farthest(*each) for each in zip(*row, strict=True)]
+        for row in zip(*map(np.ndarray.tolist, (difference, speaks, scale)), strict=True)
+    ]
+    np.testing.assert_array_equal(intervals._farthest(*columns), expected)
+    columns[0][1, 7] = torch.nan
+    assert intervals._farthest(*columns).isnan().nonzero().tolist() == [[1, 7]]
 
 
 def test_rows_of_an_example_are_not_taken_for_independent():
