@@ -46,7 +46,8 @@ def lines_of_text(file: TextIO) -> Iterator[str]:
     """Lines with their ends. Raises: LongLineError: one, which it numbers, is longer than lines are."""
     number, most = 1, MOST_HEADER
     while line := file.readline(most + 1):
-        _expect_short(len(line), most, number)
+        if len(line) > most:
+            raise LongLineError(_long(number, most))
         yield line
         number, most = number + 1, MOST_LINE
 
@@ -55,11 +56,11 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
     """Lines of bytes with their ends, the first as long as any. Raises: LongLineError, as :func:`lines_of_text`."""
     number = 1
     while line := file.readline(MOST_LINE + 1):
-        _expect_short(len(line), MOST_LINE, number)
+        if len(line) > MOST_LINE:
+            raise LongLineError(_long(number, MOST_LINE))
         yield line
         number += 1
 
 
-def _expect_short(length: int, most: int, number: int) -> None:
-    if length > most:
-        raise LongLineError(f"line {number} has more than {most:,} characters")
+def _long(number: int, most: int) -> str:
+    return f"line {number} has more than {most:,} characters"

@@ -43,11 +43,10 @@ class Doubts:
         self._literal = False
         self._doubtful: dict[int, str] = {}
 
-    def end_of_row(self, lines: Sequence[str]) -> str:
-        """Return what is wrong with the end of a row, given its lines, the header first; empty if nothing is."""
-        last = lines[-1] if lines else ""
-        end = last[len(last.rstrip("\r\n")) :][-2:]
-        end = end if end == "\r\n" else end[-1:]
+    def end_of_row(self, raw: str) -> str:
+        """Return what is wrong with the end of a row, given as the file has it, the header first; empty if nothing
+        is."""
+        end = "\r\n" if raw.endswith("\r\n") else raw[-1:] if raw.endswith(("\r", "\n")) else ""
         if self._end is None:
             self._end = end
         if end in ("", self._end) or (self._end, end) == ("\r\n", "\n"):
@@ -57,10 +56,9 @@ class Doubts:
             "put it between quotes, or end all lines alike"
         )
 
-    def backslashes(self, line: int, lines: Sequence[str], cells: Sequence[str]) -> str:
+    def backslashes(self, line: int, raw: str, cells: Sequence[str]) -> str:
         """Return what is wrong with a row in which there is a backslash; empty if nothing is, or :meth:`rest` will
         tell."""
-        raw = "".join(lines)
         if self._meaning == "literal":
             return ""
         if self._meaning == "escape":

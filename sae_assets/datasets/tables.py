@@ -61,13 +61,14 @@ def read_csv(
             columns = next(reader, [])
             _expect_separator(name, table, columns, separator)
             check_columns(name, table, columns, needed)
-            doubts.end_of_row(record)
+            doubts.end_of_row("".join(record))
             record.clear()
             for cells in reader:
-                lines, record[:], line = [*record], [], reader.line_num
-                wrong = doubts.end_of_row(lines)
-                if not wrong and any("\\" in each for each in lines):
-                    wrong = doubts.backslashes(line, lines, cells)
+                raw, line = "".join(record), reader.line_num
+                record.clear()
+                wrong = doubts.end_of_row(raw)
+                if not wrong and "\\" in raw:
+                    wrong = doubts.backslashes(line, raw, cells)
                 if not wrong and cells and len(cells) != len(columns):  # an empty line is no row
                     wrong = _ragged(cells, columns, separator)
                 if wrong:

@@ -128,13 +128,14 @@ def _read_words(
     seen: Counter[str] = Counter()
     last: dict[int, int] = {}
     combinations: dict[tuple[str, ...], tuple[str, ...]] = {}  # of many words there are few combinations of labels
+    has_words = WORD in columns
     for line, row in rows:
-        number = row[PARAGRAPH] or ""
-        if not number.isdecimal():
+        if not row[PARAGRAPH].isdecimal():
             problems.append(f"line {line}: column {PARAGRAPH!r}: found {row[PARAGRAPH]!r}, expected a whole number")
             continue
+        paragraph = int(row[PARAGRAPH])
         if single:
-            cell = row[single] or ""
+            cell = row[single]
             label = concepts[0] if zero_or_one(cell) == 1 and len(concepts) == 1 else cell
             if label not in seen and (hint := meant_by(label, concepts)):
                 problems.append(f"line {line}: column {single!r}: {hint}")
@@ -153,9 +154,9 @@ def _read_words(
             problems += wrong
             if not wrong:
                 combinations[cells] = true
-        if WORD not in columns and not _ascends(last, int(number), row.get(WORD_ID)):
+        if not has_words and not _ascends(last, paragraph, row.get(WORD_ID)):
             problems.append(f"line {line}: column {WORD_ID!r}: found {row[WORD_ID]!r} behind the same or a later word")
-        paragraphs.setdefault(int(number), []).append((line, row.get(WORD) if WORD in columns else None, true))
+        paragraphs.setdefault(paragraph, []).append((line, row.get(WORD), true))
     others = {label: count for label, count in seen.items() if label not in {*concepts, ""} and zero_or_one(label) != 0}
     if single and not seen.keys() & set(concepts):
         names = sorted(others)
