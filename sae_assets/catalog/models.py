@@ -59,9 +59,11 @@ class NamedEntry(Entry):
         Raises:
             ValueError: an entry that was made outside of a catalog and was not :meth:`named`.
         """
-        if self._name is None:
+        # Not `self._name`, which takes pydantic 4 µs: definitions of ten data sets ask for 5,000 names.
+        name: str | None = (self.__pydantic_private__ or {}).get("_name")
+        if name is None:
             raise ValueError(f"This {type(self).__name__} entry stands in no catalog: give it a name by `named`.")
-        return self._name
+        return name
 
     def named(self, name: str) -> Self:
         """The same entry under a name. Loading a catalog does this; only entries made elsewhere need it."""
