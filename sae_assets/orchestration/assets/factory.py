@@ -90,6 +90,7 @@ def _definition(one_pass: PassAssets) -> dg.AssetsDefinition:
         ],
         can_subset=len(one_pass.outputs) > 1,
         pool=one_pass.stage.pool,
+        required_resource_keys={"compute", "artifact_store"},
         config_schema=_schema(one_pass.stage.options),
     )
     return define(retrying_transient(_body(one_pass)))
@@ -99,7 +100,9 @@ def _body(one_pass: PassAssets) -> Callable[..., Any]:
     """Return what Dagster calls. What it may be given stands in ``_schema``, once for all assets."""
     options_class = one_pass.stage.options
 
-    def body(context: dg.AssetExecutionContext, compute: ComputeResource, artifact_store: StoreResource, **inputs: Any):
+    def body(context: dg.AssetExecutionContext, **inputs: Any):
+        compute: ComputeResource = context.resources.compute
+        artifact_store: StoreResource = context.resources.artifact_store
         op_config = context.op_execution_context.op_config if options_class.model_fields else None
         options = (
             options_class() if op_config is None else options_from(config_of(options_class)(**op_config), options_class)
