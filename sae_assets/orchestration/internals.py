@@ -2,6 +2,9 @@
 
 Nothing else imports a private name of Dagster (ruff holds that), but for ``instance.launcher``, which every launcher
 outside Dagster must. When Dagster is upgraded, this is what to look at.
+
+Dagster's modules of backfills, switches and workers' runs are imported where they are asked for: a process that only
+loads definitions has no use for them.
 """
 
 import os
@@ -32,7 +35,6 @@ from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY
 from dagster._core.events import EngineEventData
 from dagster._core.execution import compute_logs
 from dagster._core.execution.api import ExecuteRunWithPlanIterable, create_execution_plan, job_execution_iterator
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.execution.context_creation_job import (
     PlanOrchestrationContextManager,
     orchestration_context_event_generator,
@@ -47,16 +49,13 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from dagster._core.storage.sqlite import LAST_KNOWN_STAMPED_SQLITE_ALEMBIC_REVISION
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._grpc.impl import core_execute_run
 from dagster._serdes import deserialize_value
-from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt, pop_captured_interrupt
 
 if TYPE_CHECKING:
@@ -175,6 +174,8 @@ def partitions_not_passed(
 
 def active_backfills(instance: dg.DagsterInstance) -> Iterator[tuple[str, Sequence[dg.AssetKey]]]:
     """Id and assets of every backfill that has not ended; no public call in Python lists backfills."""
+    from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus  # noqa: PLC0415 - see above
+
     statuses = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=statuses)):
         yield backfill.backfill_id, backfill.asset_selection or ()
@@ -199,6 +200,8 @@ def launch_backfill(
 
     No public call makes one from Python; this is what the UI's dialog and the automation daemon call.
     """
+    from dagster._core.execution.backfill import PartitionBackfill  # noqa: PLC0415 - see above
+
     if instance.get_backfill(backfill_id) is not None:
         return False
     subsets = {key: each.subset_with_partition_keys(names) for key, (each, names) in partitions.items()}
@@ -226,6 +229,12 @@ def carry_switches_over(instance: dg.DagsterInstance, location: str, renamed: Ca
     Args:
         renamed: today's name of a former one; None of any other.
     """
+    from dagster._core.scheduler.instigation import (  # noqa: PLC0415 - see above
+        InstigatorState,
+        InstigatorStatus,
+        ScheduleInstigatorData,
+    )
+
     for state in instance.all_instigator_state(instigator_statuses={InstigatorStatus.RUNNING}):
         name = renamed(state.instigator_name)
         if name is None or state.origin.location_name != location:
@@ -581,6 +590,9 @@ def execute_run(instance: dg.DagsterInstance, run_id: str) -> None:
     Raises:
         RuntimeError: no such run, or one of unknown code.
     """
+    from dagster._grpc.impl import core_execute_run  # noqa: PLC0415 - see above
+    from dagster._utils.hosted_user_process import recon_job_from_origin  # noqa: PLC0415 - see above
+
     run = instance.get_run_by_id(run_id)
     if run is None or run.job_code_origin is None:
         raise RuntimeError(f"Run {run_id} is not in the instance, or does not say where its code is.")
