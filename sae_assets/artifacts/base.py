@@ -67,8 +67,8 @@ class Artifact(ABC):
     __hash__ = None  # type: ignore[assignment]
 
 
-def offsets_of(lengths: Int[Tensor, " runs"]) -> Int[Tensor, " runs_plus_1"]:
-    """Offsets [0, l0, l0 + l1, …] of runs with these lengths, int64."""
+def offsets_of(lengths: Int[Tensor, " segments"]) -> Int[Tensor, " segments_plus_1"]:
+    """Offsets [0, l0, l0 + l1, …] of segments with these lengths, int64."""
     import torch
 
     return torch.nn.functional.pad(lengths.long().cumsum(0), (1, 0))

@@ -38,7 +38,7 @@ class ControlInputs(Artifact):
     row_ids: Int[Tensor, " sample"]
     row_embeddings: Float[Tensor, "sample d"]
     n_seeds: int
-    random_offsets: Int[Tensor, " runs_plus_1"]
+    random_offsets: Int[Tensor, " segments_plus_1"]
     random_units: Int[Tensor, " scores"]
     random_values: Float[Tensor, " scores"]
     n_units: int
@@ -79,9 +79,9 @@ class ControlInputs(Artifact):
         ]
         if any(present) and not all(present):
             structure.append("row_random_offsets, row_random_units and row_random_values are given together or not")
-        runs = {"random": self.n_seeds * n, "row_random": self.n_seeds * sample}
+        segments = {"random": self.n_seeds * n, "row_random": self.n_seeds * sample}
         for name, (offsets, units, values) in self.random_codes.items():
-            structure += expect_tensor(offsets, f"{name}_offsets", "int64", (runs[name] + 1,))
+            structure += expect_tensor(offsets, f"{name}_offsets", "int64", (segments[name] + 1,))
             structure += expect_tensor(units, f"{name}_units", "int32", (None,))
             structure += expect_tensor(values, f"{name}_values", "float32", (len(units),))
         if not structure:
@@ -108,6 +108,6 @@ class ControlInputs(Artifact):
                 yield f"{name}_values must be finite and > 0"
             if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.n_units:
                 yield f"{name}_units must lie in 0..{self.n_units - 1}"
-            run = torch.repeat_interleave(torch.arange(len(offsets) - 1, device="cpu"), offsets.diff())
-            if bool(((run[1:] == run[:-1]) & (units.diff() <= 0)).any()):
+            segment = torch.repeat_interleave(torch.arange(len(offsets) - 1, device="cpu"), offsets.diff())
+            if bool(((segment[1:] == segment[:-1]) & (units.diff() <= 0)).any()):
                 yield f"{name}_units of an example or row must ascend without repeats"

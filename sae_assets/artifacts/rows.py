@@ -147,9 +147,9 @@ def _names_twice(units: Int[Tensor, "rows width"]) -> bool:
     for first in range(0, len(rows), at_once):
         block = rows[first : first + at_once].copy()
         block.sort(axis=1)
-        # All of it as one run, which takes half the time, also holds the end of a row against the next one's start.
-        run = block.ravel()
-        if (run[1:] == run[:-1]).any() and (block[:, 1:] == block[:, :-1]).any():
+        # All of it as one row, which takes half the time, also holds the end of a row against the next one's start.
+        flat = block.ravel()
+        if (flat[1:] == flat[:-1]).any() and (block[:, 1:] == block[:, :-1]).any():
             return True
     return False
 

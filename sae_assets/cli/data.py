@@ -109,8 +109,8 @@ def remove(
             echo(f"{verb} from Dagster's list of chunks: {', '.join(removal.orphans)}.")
         if removal.aggregates:
             kinds = f" --token-kind {','.join(removal.token_kinds)}"
-            run = advice(f"sae-assets materialize -d {name}{kinds}")
-            echo(f"{len(removal.aggregates)} aggregates become stale. Run: {run}")
+            command = advice(f"sae-assets materialize -d {name}{kinds}")
+            echo(f"{len(removal.aggregates)} aggregates become stale. Run: {command}")
 
 
 @app.command("import", rich_help_panel=STORED)

@@ -108,14 +108,14 @@ def _said(partitions: Mapping[str, str]) -> str:
 
 def ranges(keys: Sequence[str]) -> str:
     """Chunk keys as a person writes them: ``0000–0003, 0007``, the first few of many."""
-    runs = list(_ranges(keys))
-    ellipsis = f", … {len(runs) - MOST_RANGES} more" if len(runs) > MOST_RANGES else ""
-    return ", ".join(runs[:MOST_RANGES]) + ellipsis
+    ranges = list(_ranges(keys))
+    ellipsis = f", … {len(ranges) - MOST_RANGES} more" if len(ranges) > MOST_RANGES else ""
+    return ", ".join(ranges[:MOST_RANGES]) + ellipsis
 
 
 def _ranges(keys: Iterable[str]) -> Iterator[str]:
     numbered = [(int(key), key) for key in keys if key.isdecimal()]
     for _, group in groupby(enumerate(sorted(numbered)), key=lambda each: each[1][0] - each[0]):
-        run = [key for _, (_, key) in group]
-        yield run[0] if len(run) == 1 else f"{run[0]}–{run[-1]}"
+        members = [key for _, (_, key) in group]
+        yield members[0] if len(members) == 1 else f"{members[0]}–{members[-1]}"
     yield from (key for key in keys if not key.isdecimal())

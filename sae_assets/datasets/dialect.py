@@ -69,16 +69,16 @@ class Doubts:
         ):
             return f"{ESCAPED} may be an escaped quote or a backslash and a quote; {DECLARE}"
         for index, cell in enumerate(cells):
-            for run, following in self._runs(cell):
-                if not following and index == len(cells) - 1 and raw.rstrip("\r\n").endswith(run):
+            for stretch, following in self._stretches(cell):
+                if not following and index == len(cells) - 1 and raw.rstrip("\r\n").endswith(stretch):
                     following = "\n"  # of a cell without quotes
-                self._literal |= len(run) % 2 == 1 and following not in {"", "0", *self._special} and cell != NULL
-                if len(run) > 1 or following in self._special - {'"'} or cell == NULL:
-                    self._doubtful.setdefault(line, cell if cell == NULL else run)
+                self._literal |= len(stretch) % 2 == 1 and following not in {"", "0", *self._special} and cell != NULL
+                if len(stretch) > 1 or following in self._special - {'"'} or cell == NULL:
+                    self._doubtful.setdefault(line, cell if cell == NULL else stretch)
         return ""
 
     @staticmethod
-    def _runs(cell: str) -> Iterator[tuple[str, str]]:
+    def _stretches(cell: str) -> Iterator[tuple[str, str]]:
         """Backslashes that stand together, and the character behind them."""
         for match in RUN.finditer(cell):
             yield match[0], cell[match.end() : match.end() + 1]

@@ -202,7 +202,7 @@ def _best_of(grown: list[Coalitions], concept: int) -> tuple[str, list[tuple[int
 
 
 class _Columns:
-    """The cal scores of the allowed units, each with the begin of its unit's run and the end of those it ties with."""
+    """The cal scores of the allowed units, each with the begin of its unit's and the end of those it ties with."""
 
     def __init__(self, cal: ExampleScores, allowed: Bool[Tensor, " units"]):
         inside = allowed.to(cal.keys.device)[cal.keys >> BITS].nonzero().flatten()

@@ -159,10 +159,10 @@ def _by_seed(name: str, inputs: ControlInputs, n_items: int, first: int) -> dict
         return {}
     offsets, units, values = inputs.random_codes[name]
     item = torch.repeat_interleave(torch.arange(n_items, device="cpu").repeat(inputs.n_seeds), offsets.diff())
-    runs = offsets[:: max(1, n_items)].tolist() if n_items else [0] * (inputs.n_seeds + 1)
+    segments = offsets[:: max(1, n_items)].tolist() if n_items else [0] * (inputs.n_seeds + 1)
     return {
         f"{name} {seed}": (units[low:high].long(), item[low:high] + first, values[low:high])
-        for seed, (low, high) in enumerate(pairwise(runs))
+        for seed, (low, high) in enumerate(pairwise(segments))
     }
 
 

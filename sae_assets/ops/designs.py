@@ -122,7 +122,7 @@ class SparseDesign:
     Problems lie in columns, and each sum is added up by itself in one order: no problem depends on those beside it.
 
     Attributes:
-        starts: int64 [n_features + 1], run of each unit; items: int64 [n_scores]; values: [n_scores], in the dtype of
+        starts: int64 [n_features + 1], of each unit; items: int64 [n_scores]; values: [n_scores], in the dtype of
             products; mean: [n_features].
     """
 
@@ -150,7 +150,7 @@ class SparseDesign:
 
     @cached_property
     def _by_item(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit and value of each score, and the run of each item."""
+        """Unit and value of each score, and the segment of each item."""
         order = self.items.sort(stable=True).indices
         starts = offsets_of(torch.bincount(self.items, minlength=self.n_items))
         return self._units[order], starts, self.values[order]
@@ -190,9 +190,9 @@ class SparseDesign:
         item = torch.repeat_interleave(torch.arange(self.n_items, device=starts.device), starts.diff())
         parts = []
         for first in range(0, self.n_items, ITEMS_AT_ONCE):
-            run = slice(int(starts[first]), int(starts[min(self.n_items, first + ITEMS_AT_ONCE)]))
+            segment = slice(int(starts[first]), int(starts[min(self.n_items, first + ITEMS_AT_ONCE)]))
             rows = -self.mean.repeat(min(ITEMS_AT_ONCE, self.n_items - first), 1)
-            rows[item[run] - first, units[run]] += values[run]
+            rows[item[segment] - first, units[segment]] += values[segment]
             parts.append(self.per_item(torch.nn.functional.pad(rows, (0, 1))))
         return torch.cat(parts)
 

@@ -35,9 +35,9 @@ class SortedOut:
 @plain_arithmetic()
 def scores_of(scores: ExampleScores, unit: int) -> Float[Tensor, " examples"]:
     """float32: a unit's score of every example of the split, 0 where it has none."""
-    run = slice(int(scores.starts[unit]), int(scores.starts[unit + 1]))
+    segment = slice(int(scores.starts[unit]), int(scores.starts[unit + 1]))
     whole = torch.zeros(len(scores.labels), dtype=torch.float32, device=scores.keys.device)
-    whole[scores.example[run]] = unpack_descending(scores.keys[run])[1]
+    whole[scores.example[segment]] = unpack_descending(scores.keys[segment])[1]
     return whole.cpu()
 
 

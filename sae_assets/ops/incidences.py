@@ -56,7 +56,7 @@ class RankedValues:
 
     Attributes:
         keys: int64 [n], sorted, as ``tagged`` makes them; bits: of their tags.
-        starts: int64 [n_units + 1], run of each unit.
+        starts: int64 [n_units + 1], segment of each unit.
     """
 
     keys: Int[Tensor, " n"]
@@ -237,7 +237,7 @@ class Walk:
 
 
 def _groups(tied: Tensor) -> tuple[Int[Tensor, " groups"], Int[Tensor, " groups"], Int[Tensor, " n"]]:
-    """Begin and end (exclusive) of each run of entries, ``tied[i]`` if i and i + 1 are in one, and the run of each."""
+    """Begin and end (exclusive) of each group of entries, ``tied[i]`` if i and i + 1 are in one, and each one's."""
     fresh = torch.nn.functional.pad(~tied, (1, 0), value=True)
     begins = fresh.nonzero().flatten()
     stops = torch.cat([begins[1:], begins.new_tensor([len(fresh)])])

@@ -14,7 +14,7 @@ class UnitScores:
     """Scores of units, sparse: one (unit, item, value) wherever a unit has one.
 
     Attributes:
-        starts: int64 [n_units + 1], run of each unit; items: int64 [n_scores]; values: float32 [n_scores], > 0.
+        starts: int64 [n_units + 1], segment of each unit; items: int64 [n_scores]; values: float32 [n_scores], > 0.
     """
 
     starts: Int[Tensor, " units_plus_1"]
@@ -45,8 +45,8 @@ class UnitScores:
             if unit < 0:
                 result[row] = torch.nan
             else:
-                run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
-                result[row, self.items[run]] = self.values[run]
+                segment = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
+                result[row, self.items[segment]] = self.values[segment]
         return result
 
     def of_units(self, chosen: Int[Tensor, " k"]) -> "UnitScores":
@@ -76,8 +76,8 @@ class UnitScores:
         return summed(self.units()[order], starts, self.values[order].double(), weights)
 
 
-def summed(index: Tensor, starts: Tensor, factors: Tensor, weights: Tensor) -> Float[Tensor, "runs k"]:
-    """``Σ factor · weights[index]`` of each run, one after the other, in the dtype of factors and weights."""
+def summed(index: Tensor, starts: Tensor, factors: Tensor, weights: Tensor) -> Float[Tensor, "segments k"]:
+    """``Σ factor · weights[index]`` of each segment, one after the other, in the dtype of factors and weights."""
     if not len(index):
         return torch.zeros(len(starts) - 1, weights.shape[1], dtype=weights.dtype, device=weights.device)
     return torch.nn.functional.embedding_bag(

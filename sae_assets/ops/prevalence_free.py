@@ -21,9 +21,9 @@ def unit_scores(scores: ExampleScores, units: Int[Tensor, " concepts"]) -> Float
         if unit < 0:
             result[row] = torch.nan
             continue
-        run = slice(int(scores.starts[unit]), int(scores.starts[unit + 1]))
-        values = (0x7FFFFFFF - (scores.keys[run] & (1 << BITS) - 1)).int().view(torch.float32)
-        result[row, scores.example[run]] = values
+        segment = slice(int(scores.starts[unit]), int(scores.starts[unit + 1]))
+        values = (0x7FFFFFFF - (scores.keys[segment] & (1 << BITS) - 1)).int().view(torch.float32)
+        result[row, scores.example[segment]] = values
     return result
 
 

@@ -211,7 +211,7 @@ class Fit:
 
 
 def _rows_of(code: SparseCode, rows: slice) -> SparseCode:
-    """The code of a run of rows."""
+    """The code of a segment of rows."""
     offsets = code.row_offsets[rows.start : rows.stop + 1]
     entries = slice(int(offsets[0]), int(offsets[-1]))
     return SparseCode(

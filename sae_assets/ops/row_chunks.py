@@ -261,5 +261,5 @@ def entries_of_pairs(rows: SparseRows, units: Int[Tensor, " pairs"]) -> tuple[In
     starts = offsets_of(counts)
     entry = positions((counts > 0).index_select(0, rows.unit_ids))  # few of all
     unit = rows.unit_ids[entry].long()
-    position, run = spread(starts[unit], counts[unit])
-    return pairs[position], entry[run]
+    position, segment = spread(starts[unit], counts[unit])
+    return pairs[position], entry[segment]

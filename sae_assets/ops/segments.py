@@ -17,7 +17,7 @@ LARGEST = 0x7FFFFFFF  # bits of a float32 without a sign
 FAN = 256
 KEYS_ENOUGH = 5 * 2**20  # that are sorted at once on the CPU
 SLICE = 2**17  # of keys and what goes with them, which a cache holds
-AT_ONCE = 16  # members of a run that compiled loops read, whether it has so many or others stand behind it
+AT_ONCE = 16  # members of a segment that compiled loops read, whether it has so many or others stand behind it
 # How far two orders of adding up d products of float64 can lie apart: each errs by at most d·2⁻⁵³ of |x| |w|, and half
 # of that more is for the rounding of norms. Then a few roundings of the sum with the bias, and what may underflow.
 # Here, as ``dot_products`` and the loops that it calls both look.
@@ -191,12 +191,12 @@ def linear_quantiles(
     q: Float[Tensor, " fractions"],
     out: Float[Tensor, "groups fractions"] | None = None,
 ) -> Float[Tensor, "groups fractions"]:
-    """Quantiles of each run of ``ordered`` (values ascending within a run), as ``numpy.quantile(method="linear")``.
+    """Quantiles of each segment of ``ordered`` (values ascending in each), as ``numpy.quantile(method="linear")``.
 
     ``ordered`` are float values, or sorted keys of groups 0, 1, …, of which only those that are needed are unpacked.
 
     Rank ``(n - 1) q`` in float64; the lerp starts from the nearer neighbour, as numpy's does. float64, NaN for an
-    empty run; written to ``out`` if it is given.
+    empty segment; written to ``out`` if it is given.
     """
     if out is None:
         out = torch.empty(len(counts), len(q), dtype=torch.float64, device=ordered.device)
@@ -234,7 +234,7 @@ def _quantiles(
 
 
 def cut_blocks(counts: Int[Tensor, " groups"], max_entries: int) -> Iterator[tuple[int, int]]:
-    """Cut groups 0..n into runs [start, stop) whose entries sum to at most ``max_entries`` (one group at least)."""
+    """Cut groups 0..n into segments [start, stop) whose entries sum to at most ``max_entries`` (one group at least)."""
     ends, start = counts.cumsum(0), 0
     while start < len(counts):
         before = int(ends[start - 1]) if start else 0

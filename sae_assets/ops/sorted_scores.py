@@ -1,5 +1,5 @@
 """Scores of examples in the order in which thresholds are counted: by unit, largest first, so that what a threshold
-detects is the head of a run. How they are gathered from activations: ``ops.example_scores``.
+detects is the head of a segment. How they are gathered from activations: ``ops.example_scores``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ class ExampleScores:
 
     Attributes:
         keys: int64 [n_scores], (unit, value) packed as ``pack_descending`` does.
-        starts: int64 [n_units + 1], run of each unit.
+        starts: int64 [n_units + 1], segment of each unit.
         example: int64 [n_scores], position of the example within the split.
         labels: bool [n_examples, n_concepts], the split's example-level truth.
     """
@@ -45,14 +45,14 @@ class ExampleScores:
     labels: Bool[Tensor, "examples concepts"]
 
     def places(self, thresholds: Float[Tensor, "units fractions"]) -> Int[Tensor, "units fractions"]:
-        """End (exclusive) of the scores ≥ threshold in each unit's run; the run's start where it is null."""
+        """End (exclusive) of the scores ≥ threshold in each unit's segment; the segment's start where it is null."""
         if self._side_by_side is not None:
             search_keys = _keys(self.starts.new_zeros(()), thresholds).clamp(max=LARGEST - 1).int()
             return torch.searchsorted(self._side_by_side, search_keys, right=True) + self.starts[:-1, None]
         keys = _keys(torch.arange(len(thresholds), device=self.keys.device)[:, None], thresholds).flatten()
         if keys.device.type != "cpu" or bool((keys[1:] < keys[:-1]).any()):
             return torch.searchsorted(self.keys, keys, right=True).view_as(thresholds)
-        # Two sorted runs are merged in a third of the time that a search per threshold takes; equal scores come first.
+        # Two sorted segments merge in a third of the time that a search per threshold takes; equal scores come first.
         merged = torch.cat([self.keys << 1, keys << 1 | 1])
         merged.numpy().sort(kind="stable")
         ends = positions((merged & 1).bool()) - torch.arange(len(keys), device="cpu")
@@ -62,7 +62,7 @@ class ExampleScores:
     def _side_by_side(self) -> Int[Tensor, "units longest"] | None:
         """Keys without their units, int32, filled up with the largest; None where that would take much more memory.
 
-        A search in a short run of one's own is several times as fast as one among all runs.
+        A search in a short segment of one's own is several times as fast as one among all segments.
         """
         if self.keys.device.type != "cpu" or not len(self.keys):
             return None
@@ -75,7 +75,7 @@ class ExampleScores:
         return table
 
     def stops(self, units: Int[Tensor, "*n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-        """End (exclusive) of the scores ≥ threshold in the runs of these units; a run's start where it is null."""
+        """End (exclusive) of the scores ≥ threshold in segments of these units; a segment's start where it is null."""
         return torch.searchsorted(self.keys, _keys(units, thresholds), right=True)
 
     def values_at(self, units: Int[Tensor, " n"], lengths: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -128,7 +128,7 @@ class ExampleScores:
     def hits(
         self, units: Int[Tensor, " draws"], stops: Int[Tensor, " draws"], truth: Bool[Tensor, "examples draws"]
     ) -> Int[Tensor, " draws"]:
-        """True examples among those that a unit detects, per draw of a unit, an end of its run, and a truth."""
+        """True examples among those that a unit detects, per draw of a unit, an end of its segment, and a truth."""
         lengths = stops - self.starts[units]
         draw = torch.repeat_interleave(torch.arange(len(units), device=lengths.device), lengths)
         position = torch.arange(len(draw), device=lengths.device) + (stops - lengths.cumsum(0))[draw]
@@ -136,10 +136,10 @@ class ExampleScores:
 
     def detected(self, unit: int, threshold: float) -> Bool[Tensor, " examples"]:
         """Return which examples this unit detects at this threshold."""
-        run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
-        _, values = unpack_descending(self.keys[run])
+        segment = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
+        _, values = unpack_descending(self.keys[segment])
         mask = torch.zeros(len(self.labels), dtype=torch.bool, device=self.keys.device)
-        mask[self.example[run][values.double() >= threshold]] = True
+        mask[self.example[segment][values.double() >= threshold]] = True
         return mask
 
 
@@ -156,9 +156,11 @@ def some_units_of(splits: Sequence[ExampleScores], at_once: int) -> Iterator[tup
     for start, stop in cut_blocks(counts, at_once if on_cpu else max(1, int(counts.sum()))):
         parts = []
         for split in splits:
-            run = slice(int(split.starts[start]), int(split.starts[stop]))
-            starts = split.starts[start : stop + 1] - run.start
-            parts.append(ExampleScores(split.keys[run] - (start << BITS), starts, split.example[run], split.labels))
+            segment = slice(int(split.starts[start]), int(split.starts[stop]))
+            starts = split.starts[start : stop + 1] - segment.start
+            parts.append(
+                ExampleScores(split.keys[segment] - (start << BITS), starts, split.example[segment], split.labels)
+            )
         yield start, tuple(parts)
         del parts
         for split in splits:

@@ -1,4 +1,4 @@
-"""Rows share sets of concepts, and runs of positions. Values on rows: ``ops.incidences``."""
+"""Rows share sets of concepts, and segments of positions. Values on rows: ``ops.incidences``."""
 
 import itertools
 from dataclasses import dataclass
@@ -69,11 +69,13 @@ def truth_sets(
     )
 
 
-def spread(starts: Int[Tensor, " runs"], lengths: Int[Tensor, " runs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """Every position of runs that begin at ``starts``, run after run, and the number of the run that each is of."""
-    run = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
+def spread(
+    starts: Int[Tensor, " segments"], lengths: Int[Tensor, " segments"]
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Every position of segments that begin at ``starts``, one after the other, and the number of its segment."""
+    segment = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
     shift = starts - (lengths.cumsum(0) - lengths)
-    return torch.arange(len(run), device=starts.device) + shift.index_select(0, run), run
+    return torch.arange(len(segment), device=starts.device) + shift.index_select(0, segment), segment
 
 
 def contained(keys: Int[Tensor, " n"], queries: Int[Tensor, " m"]) -> Bool[Tensor, " m"]:

@@ -147,14 +147,17 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
         truth: at twice its tag, how many concepts the row has, and then these; ``AT_ONCE`` more at its end, of
             anything.
     """
-    fractions, n_runs = np.uint64(len(q)), np.uint64(len(n_positive))  # a run of each concept, and the unit's own
-    n_concepts = n_runs - ONE
+    fractions, n_segments = (
+        np.uint64(len(q)),
+        np.uint64(len(n_positive)),
+    )  # one of each concept, and the unit's own
+    n_concepts = n_segments - ONE
     below, above = np.zeros((FEW, len(q)), np.uint64), np.zeros((FEW, len(q)), np.uint64)
     weight = np.zeros((FEW, len(q)), np.float64)
     for n in range(1, FEW):
         for fraction in range(fractions):
             below[n, fraction], above[n, fraction], weight[n, fraction] = _rank(np.uint64(n), q[fraction])
-    stops = np.zeros(n_runs, np.uint32)
+    stops = np.zeros(n_segments, np.uint32)
     dealt = np.zeros(1 << 14, np.float32)  # by concept, and behind them all
     value, concept = np.empty_like(dealt), np.empty(len(dealt), truth.dtype)  # as they come
     outside = 0
@@ -187,30 +190,30 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
             stops[np.uint64(concept[entry])] += np.uint32(1)
         stops[n_concepts] = np.uint32(n)
         before = np.uint32(0)
-        for run in range(n_runs):
-            count = stops[run]
-            n_positive[run, unit], stops[run] = count, before
+        for segment in range(n_segments):
+            count = stops[segment]
+            n_positive[segment, unit], stops[segment] = count, before
             before += count
         for entry in range(total):
-            run = np.uint64(concept[entry])
-            dealt[np.uint64(stops[run])] = value[entry]
-            stops[run] += np.uint32(1)
+            segment = np.uint64(concept[entry])
+            dealt[np.uint64(stops[segment])] = value[entry]
+            stops[segment] += np.uint32(1)
         stops[n_concepts] = before
         first = np.uint64(0)
-        for run in range(n_runs):
-            stop = np.uint64(stops[run])
+        for segment in range(n_segments):
+            stop = np.uint64(stops[segment])
             count = stop - first
             if count == 0:
-                values[run, unit] = np.nan
+                values[segment, unit] = np.nan
             elif count < np.uint64(FEW):
                 for fraction in range(fractions):
                     low = np.float64(dealt[first + below[count, fraction]])
                     high = np.float64(dealt[first + above[count, fraction]])
-                    values[run, unit, fraction] = _between(low, high, weight[count, fraction])
+                    values[segment, unit, fraction] = _between(low, high, weight[count, fraction])
             else:
                 for fraction in range(fractions):
                     lower, upper, share = _rank(count, q[fraction])
                     low, high = np.float64(dealt[first + lower]), np.float64(dealt[first + upper])
-                    values[run, unit, fraction] = _between(low, high, share)
+                    values[segment, unit, fraction] = _between(low, high, share)
             first = stop
     return outside == 0

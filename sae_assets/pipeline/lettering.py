@@ -46,8 +46,8 @@ def drawable(name: str) -> str:
     missing = lettering_of([name]).missing
     if not missing:
         return name
-    runs = re.compile(f"[{re.escape(''.join(missing))}]+")
-    return runs.sub("…", runs.sub(_code_points, name, count=1))
+    stretches = re.compile(f"[{re.escape(''.join(missing))}]+")
+    return stretches.sub("…", stretches.sub(_code_points, name, count=1))
 
 
 def _code_points(letters: re.Match[str]) -> str:

@@ -131,7 +131,7 @@ class PrecomputedRows:
     def rows_per_example(self, kind: str) -> int | None:
         return self._kinds[kind].fixed
 
-    def _run(self, kind: str, example_id: str) -> tuple[int, int]:
+    def _range(self, kind: str, example_id: str) -> tuple[int, int]:
         self._reader.record(example_id)
         position = self._index[example_id]
         start, stop = self._kinds[kind].offsets[position : position + 2].tolist()
@@ -144,7 +144,7 @@ class PrecomputedRows:
             DatasetError: an example that is not in the data set, or values that are not finite.
         """
         for example in example_ids:
-            rows = {kind: opened.read(*self._run(kind, example)) for kind, opened in self._kinds.items()}
+            rows = {kind: opened.read(*self._range(kind, example)) for kind, opened in self._kinds.items()}
             cut = max((opened.tokens[example].n_cut for opened in self._kinds.values() if opened.tokens), default=0)
             yield ExampleRows({kind: tensor.to(self._device) for kind, tensor in rows.items()}, cut)
 
@@ -157,7 +157,7 @@ class PrecomputedRows:
         """
         import torch
 
-        opened, (first, last) = self._kinds["token"], self._run("token", example_id)
+        opened, (first, last) = self._kinds["token"], self._range("token", example_id)
         if opened.tokens is not None:
             return opened.tokens[example_id].spans
         if (columns := self._columns(opened)) is not None:
@@ -248,15 +248,15 @@ def hash_rows(files: EmbeddingFiles, kind: str, reader: "Reader", example_ids: S
     parts = open_parts(files)
     positions = {record.example_id: index for index, record in enumerate(reader.records)}
     offsets, _ = _located(kind, files, parts, len(positions))
-    runs = []
+    ranges = []
     for example in example_ids:
         reader.record(example)
         if offsets is not None:
-            runs.append(tuple(offsets[positions[example] : positions[example] + 2].tolist()))
-    digest, first = hashlib.sha256(repr((files.tensor, runs)).encode()), 0
+            ranges.append(tuple(offsets[positions[example] : positions[example] + 2].tolist()))
+    digest, first = hashlib.sha256(repr((files.tensor, ranges)).encode()), 0
     for part in parts:
         last = first + part.n_rows
-        if offsets is None or any(start < last and first < stop for start, stop in runs):
+        if offsets is None or any(start < last and first < stop for start, stop in ranges):
             digest.update(f"{first} {file_hash(part.path)}".encode())
         first = last
     return digest.hexdigest()

@@ -131,14 +131,14 @@ def _match(letters: _Letters, contents: Sequence[bytes | None]) -> list[Span] | 
     spans: list[Span] = []
     starts, options = [0], [_options(letters, contents[0], 0)]
     while options:
-        run = next(options[-1], None)
-        if run is None:
+        span = next(options[-1], None)
+        if span is None:
             options.pop()
             dead.add((len(options), starts.pop()))
             if spans:
                 spans.pop()
             continue
-        first, last = run
+        first, last = span
         token = len(options)
         if (token, last) in dead:
             continue
@@ -163,7 +163,7 @@ def _span(letters: _Letters, first: int, last: int) -> Span:
 
 
 def _options(letters: _Letters, content: bytes | None, start: int) -> Iterator[tuple[int, int]]:
-    """Byte runs that a token may stand for, likeliest first: as it is, after white space, without its space."""
+    """Byte sequences that a token may stand for, likeliest first: as it is, after white space, without its space."""
     size, after = len(letters.content), start
     while after < size and letters.skippable[after]:
         after += 1

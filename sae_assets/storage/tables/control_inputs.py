@@ -113,8 +113,8 @@ def _numbers(table: pa.Table, name: str, dtype: type) -> Tensor:
 def _order(counts: Tensor) -> Tensor:
     """Return where scores that stand by seed, then example are found by example, then seed; counts int64 [n_seeds,
     n]."""
-    runs = torch.arange(counts.numel(), device="cpu").view(counts.shape)
-    by_example = runs.T.flatten()
+    segments = torch.arange(counts.numel(), device="cpu").view(counts.shape)
+    by_example = segments.T.flatten()
     starts, lengths = offsets_of(counts.flatten())[:-1][by_example], counts.flatten()[by_example]
     within = torch.arange(int(lengths.sum()), device="cpu") - offsets_of(lengths)[:-1].repeat_interleave(lengths)
     return starts.repeat_interleave(lengths) + within
