@@ -84,11 +84,12 @@ def expect_tensor(tensor: Tensor, name: str, dtype: str, shape: tuple[int | None
 
 
 def bad_offsets(offsets: Tensor, name: str, total: int) -> Iterator[str]:
-    if offsets.ndim != 1 or len(offsets) < 1 or int(offsets[0]) != 0:
+    places = offsets.numpy()  # which takes a third of torch's time for the little there is
+    if places.ndim != 1 or len(places) < 1 or places[0] != 0:
         yield f"{name} must start with 0"
-    elif int(offsets[-1]) != total:
-        yield f"{name} ends at {int(offsets[-1])}, expected {total}"
-    elif bool((offsets[1:] < offsets[:-1]).any()):
+    elif places[-1] != total:
+        yield f"{name} ends at {places[-1]}, expected {total}"
+    elif (places[1:] < places[:-1]).any():
         yield f"{name} must not decrease"
 
 

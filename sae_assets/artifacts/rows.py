@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sae_assets.artifacts.base import HASHED_IF_GIVEN, Artifact, bad_offsets, expect_tensor
 
@@ -104,16 +104,21 @@ class SparseRows(Artifact):
             yield f"unit ids span {low}..{high}, expected 0..{self.n_units - 1}"
         if int(bits.min()) <= 0 or int(bits.max()) >= INFINITY_BITS:
             yield "values must be finite and > 0: an inactive pair is not stored"
-        rises = bits[1:] >= bits[:-1]
-        starts = self.row_offsets.numpy()
-        rises[starts[(starts > 0) & (starts < self.n_entries)] - 1] = False  # entries of two rows are in any order
+        rises, starts = bits[1:] >= bits[:-1], self.row_offsets.numpy()
+        lengths = starts[1:] - starts[:-1]
+        width = int(lengths[0]) if (lengths == lengths[0]).all() else None
+        if width is not None:  # entries of two rows are in any order
+            rises[width - 1 :: width] = False
+        else:
+            rises[starts[(starts > 0) & (starts < self.n_entries)] - 1] = False
         if rises.any():  # most often nowhere: equal values are rare
             at = rises.nonzero()[0]
             wrong = at[(bits[at + 1] > bits[at]) | (ids[at + 1] <= ids[at])]
             if len(wrong):
                 row = int(starts.searchsorted(wrong[0], side="right")) - 1
                 yield f"row {row} is not sorted by value descending, then unit ascending"
-        if not outside and self._names_a_unit_twice():
+        twice = self._names_a_unit_twice if width is None else lambda: _names_twice(ids.reshape(-1, width))
+        if not outside and twice():
             yield "a row names the same unit twice"
 
     def _names_a_unit_twice(self) -> bool:
@@ -121,9 +126,6 @@ class SparseRows(Artifact):
         import torch
 
         lengths, offsets = self.entries_per_row(), self.row_offsets.contiguous()
-        width = int(lengths[0])
-        if bool((lengths == width).all()):
-            return _names_twice(self.unit_ids.contiguous().view(-1, width))
         first = 0
         while first < self.n_rows:
             limit = offsets[first : first + 1] + ENTRIES_AT_ONCE
@@ -140,9 +142,8 @@ class SparseRows(Artifact):
         return False
 
 
-def _names_twice(units: Int[Tensor, "rows width"]) -> bool:
-    """Return whether a row does, of rows of one length."""
-    rows = units.numpy()
+def _names_twice(rows: Any) -> bool:
+    """Return whether a row of a NumPy array [rows, width] does, of rows of one length."""
     at_once = max(1, ENTRIES_AT_ONCE // rows.shape[1])
     for first in range(0, len(rows), at_once):
         block = rows[first : first + at_once].copy()
@@ -192,7 +193,7 @@ class SparseActivations(SparseRows):
         yield from expect_tensor(self.l0, "l0", "int32", (self.n_rows,))
         stored = self.entries_per_row()
         expected = self.l0 if self.k_stored is None else self.l0.clamp(max=self.k_stored)
-        if len(stored) == len(expected) and bool((stored != expected).any()):
+        if len(stored) == len(expected) and (stored.numpy() != expected.numpy()).any():
             yield "a row must store min(l0, k_stored) entries"
         if not 0 <= self.dropped_mass <= self.total_mass:
             yield f"dropped mass {self.dropped_mass} is not within 0..{self.total_mass}"

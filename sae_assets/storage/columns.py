@@ -62,12 +62,11 @@ def offsets_of_examples(table: pa.Table, scalars: Scalars) -> Tensor:
     Raises:
         ValueError: a row belongs to an example that the chunk does not have.
     """
-    index = torch.from_numpy(plain_numbers(table["example_index"], np.int64)) - scalars["first_example"]
-    n_examples = scalars["n_examples"]
-    if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_examples:
+    index, first, n_examples = numbers(table["example_index"]), scalars["first_example"], scalars["n_examples"]
+    if len(index) and not first <= int(index.min()) <= int(index.max()) < first + n_examples:
         raise ValueError(f"example_index leaves the chunk's {n_examples} examples")  # before memory is sized by it
-    counts = torch.bincount(index, minlength=n_examples)
-    return offsets_of(counts)
+    counts = np.bincount(index - first, minlength=n_examples)
+    return torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
 
 
 def lists(offsets: Tensor, values: np.ndarray | pa.Array) -> pa.ListArray:
