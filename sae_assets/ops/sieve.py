@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sae_assets.ops.byte_products import AT_ONCE, SUMMED, ZERO, byte_product, packed_weights
 from sae_assets.ops.compiled import Loops, in_threads
+from sae_assets.ops.scratch import zeros
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF
 from sae_assets.ops.segments import kth_largest
 
@@ -63,17 +64,15 @@ class Sieve:
         self.factors = _factors(sample, columns)
         inverse, finest = 1 / self.factors, loops.sieve.LARGEST
         most = min(most, finest)
-        codes = torch.zeros((n_places, width), dtype=torch.int8, device="cpu")
+        codes = zeros(n_places, width, dtype=torch.int8)  # in large pages, as they are gone through again and again
         self.scales = torch.full((n_places,), LEAST_SCALE, dtype=torch.float32, device="cpu")
-        self.rests = torch.zeros((n_units, width), dtype=torch.int8, device="cpu")
+        self.rests = zeros(n_units, width, dtype=torch.int8)
         left, lengths = torch.zeros((n_units, 2), dtype=torch.float64, device="cpu"), torch.zeros_like(level)
         self.codes = codes[:n_units]
-        of_units = columns, self.scales[:n_units], self.codes, self.rests, left, lengths
-        for some, scales, *filled in zip(*(each.split(4096) for each in of_units), strict=True):
-            scales.copy_(_scales(some * inverse.float(), most))
-            loops.sieve.to_bytes(
-                *(each.numpy() for each in (some, inverse, scales)), 0, finest, *(each.numpy() for each in filled)
-            )
+        filled = self.codes, self.rests, self.scales[:n_units], left, lengths
+        loops.sieve.to_bytes(
+            columns.numpy(), inverse.numpy(), LEAST_SCALE, 0, most, finest, *(each.numpy() for each in filled)
+        )
         self.packed = packed_weights(codes)
         steps = self.scales[:n_units].double()
         self.steps = torch.stack([steps, steps / (2 * finest)])
@@ -106,13 +105,14 @@ class Sieve:
             centred: float64.
         """
         n_rows, d = centred.shape
-        scale = _scales(centred * self.factors, MOST)
+        scale = torch.empty(n_rows, dtype=torch.float32, device="cpu")
         codes, rests = torch.full((2, n_rows, self.codes.shape[1]), ZERO, dtype=torch.uint8, device="cpu")
         left = torch.empty((n_rows, 2), dtype=torch.float64, device="cpu")
         length = torch.empty(n_rows, dtype=torch.float64, device="cpu")
-        of_rows = centred, self.factors, scale
-        filled = codes, rests, left, length
-        loops.sieve.to_bytes(*(each.numpy() for each in of_rows), ZERO, MOST, *(each.numpy() for each in filled))
+        filled = codes, rests, scale, left, length
+        loops.sieve.to_bytes(
+            centred.numpy(), self.factors.numpy(), LEAST_SCALE, ZERO, MOST, MOST, *(each.numpy() for each in filled)
+        )
         step = scale.double()[:, None]
         steps = torch.cat([step / (2 * MOST), step], dim=1)  # of what is left, then of codes
         left += SUMMED * d**0.5 * step
@@ -173,11 +173,6 @@ class Sieve:
             ):
                 return stops.diff(), units[: int(stops[-1])].clone()
         return None
-
-
-def _scales(rows: Float[Tensor, "n d"], most: int) -> Float[Tensor, " n"]:
-    """Return what a step of each row's codes is."""
-    return (rows.abs().amax(1).double() / most).clamp(LEAST_SCALE).float()
 
 
 def _factors(sample: Float[Tensor, "n d"], columns: Float[Tensor, "units d"]) -> Float[Tensor, " d"]:

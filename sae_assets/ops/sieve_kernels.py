@@ -15,17 +15,37 @@ ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 LOWER = 2.0**-20  # by how much of itself a limit is lowered, for its rounding to float32
 
 
+@loop
+@no_type_check
+def _largest(row, factors):
+    """The largest size of ``row * factors``, by four at a time: a processor waits for one maximum before the next."""
+    a = b = c = d = 0.0
+    n = np.uint64(len(row))
+    stop = n // FOUR * FOUR
+    for column in range(np.uint64(0), stop, FOUR):
+        a = max(a, abs(np.float64(row[column]) * factors[column]))
+        b = max(b, abs(np.float64(row[column + ONE]) * factors[column + ONE]))
+        c = max(c, abs(np.float64(row[column + TWO]) * factors[column + TWO]))
+        d = max(d, abs(np.float64(row[column + THREE]) * factors[column + THREE]))
+    for column in range(stop, n):
+        a = max(a, abs(np.float64(row[column]) * factors[column]))
+    return max(max(a, b), max(c, d))
+
+
 @any_order
 @no_type_check
-def to_bytes(rows, factors, scales, zero, most, codes, rests, strays, lengths):
+def to_bytes(rows, factors, least, zero, largest, most, codes, rests, scales, strays, lengths):
     """Fill ``codes`` with ``rows * factors`` in steps of each row's scale, ``rests`` with what is left in finer steps.
 
     Args:
-        zero: what both are counted from; most: the largest of the numbers of finer steps.
+        least: of scales; zero: what codes and rests are counted from.
+        largest: of codes; most: of the numbers of finer steps.
+        scales: float32, what a step of each row's codes is.
         strays: [rows, 2], the norm of what is left beside codes, and beside codes and rests.
         lengths: norms of ``rows * factors``.
     """
     for row in range(len(rows)):
+        scales[row] = max(_largest(rows[row], factors) / largest, least)
         step = np.float64(scales[row])
         fine = step / (2 * most)
         inverse, inverse_of_fine, first, second, length = 1 / step, 1 / fine, 0.0, 0.0, 0.0
