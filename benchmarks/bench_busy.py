@@ -33,7 +33,7 @@ from sae_assets.catalog import Dataset, Model, Pruning, Sae, Transformer, load_c
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples
 from sae_assets.datasets import open_dataset
-from sae_assets.ops import compiled, reconstruction, screens, sparse_activations
+from sae_assets.ops import compiled, reconstruction, screens, sieve, sparse_activations
 from sae_assets.rows import images
 from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.open_clip import vision
@@ -46,6 +46,7 @@ UNITS, K, LAYER = 24_576, 32, 10
 PARTS: tuple[tuple[Any, str, str], ...] = (
     (vision.VisionTransformer, "embed", "transformer"),
     (screens.Screen, "product", "products of the SAE"),
+    (sieve, "byte_product", "products of the SAE"),
     (sparse_activations.Encoder, "encode", "encoding, beside products"),
     (reconstruction.Fit, "add", "fit of the SAE"),
     (images.ImageRows, "_input", "decoding and resizing"),
