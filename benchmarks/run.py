@@ -59,7 +59,7 @@ SIMULATIONS = {
     "bench_few_examples",
     "bench_random_saes",
 }
-# Two thirds of its time pass between looks of Dagster's daemon: one simulation at a time beside it leaves it a core.
+# Two thirds of its time pass between looks of Dagster's daemon; a simulation of one thread leaves it a core.
 WAITING = {"bench_backfill"}
 
 
@@ -98,7 +98,8 @@ def _run(name: str, arguments: argparse.Namespace) -> tuple[str, int]:
     sizes = SIZES[name][arguments.full]
     start = time.perf_counter()
     command = [sys.executable, str(HERE / f"{name}.py"), *sizes.replace(HOME, str(arguments.home)).split()]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    threads = {"OMP_NUM_THREADS": "1"} if name in SIMULATIONS else {}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **threads})
     seconds = time.perf_counter() - start
     output = run.stdout.strip() if run.returncode == 0 else f"{run.stdout}{run.stderr[-2000:]}".strip()
     end = "" if run.returncode == 0 else f", failed with {run.returncode}"
