@@ -10,7 +10,7 @@ from sae_assets.catalog import Dataset
 from sae_assets.commands.calibration import ENCODING, Calibration, Costs, calibrated, few_of
 from sae_assets.commands.rehearsal import rehearsed
 from sae_assets.commands.session import Planned, Session
-from sae_assets.pipeline.forecast import Cost, effort_of, forecast
+from sae_assets.pipeline.forecast import Cost, effort_of, forecast, peak_after
 from sae_assets.pipeline.stage import Sources, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
@@ -53,6 +53,7 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
 
     models = dict.fromkeys(address.model for address in addresses if address.stage == ENCODING)
     stages, sources = [], Sources(session.store.root)
+    growth = 0.0  # bytes that passes so far are expected to take beyond what they took
     for (kind, model, name), members in places.items():
         by, past = _past(session, members[0])
         if not past and _pass_of(members[0])[0] == ENCODING:
@@ -75,8 +76,11 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
             ).figures
             for number, address in enumerate(members)
         ]
+        figures = _together(costs)
+        if figures["peak_bytes"] is not None:
+            figures["peak_bytes"], growth = peak_after(figures["peak_bytes"], past, growth)
         parts = {"stage": name, "token_kind": kind, "model": model, "runs": len(members)}
-        stages.append({**parts, **_together(costs), "by": by})
+        stages.append({**parts, **figures, "by": by})
     forecast_stages = [each for each in stages if each["cpu_seconds"] is not None]
     return {"stages": stages, "total": {**_together(forecast_stages), "unknown": len(stages) - len(forecast_stages)}}
 

@@ -15,8 +15,8 @@ from sae_assets.commands.calibration import Costs, spread
 from sae_assets.commands.session import Planned, Session
 from sae_assets.commands.sizes import sized
 from sae_assets.errors import SaeAssetsError
-from sae_assets.pipeline.forecast import Cost, peak_of_more
-from sae_assets.pipeline.measuring import PassMeter
+from sae_assets.pipeline.forecast import Cost, forecast, peak_of_more
+from sae_assets.pipeline.measuring import READING, PassMeter
 from sae_assets.pipeline.recipes import chunks_read, recipe
 from sae_assets.pipeline.stage import Pass, Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES, stages_of
@@ -76,6 +76,7 @@ class _Rehearsal:
         self._names = names[: max(names.index(name) for name in due) + 1]
         self._peak_bytes = 0.0  # expected of the passes so far
         self._chunk_bytes, self._kept_bytes = 0.0, session.resources["artifact_store"].kept_mb * 2**20
+        self._file_bytes: dict[tuple[str, str], tuple[float, float]] = {}  # of chunks here, and as many as planned
         self._store = ArtifactStore(folder, session.store.file_format)
         self._sources, self._options = Sources(self._store.root), planned.outlook.staleness.options
         self._device = ops.device.resolve_device(session.resources["compute"].device)
@@ -116,7 +117,8 @@ class _Rehearsal:
             with PassMeter() as second_meter:
                 stage.make(one_pass)
             opening = max(0.0, meter.cpu_seconds - second_meter.cpu_seconds)
-        self._peak_bytes = self._expected_peak(meter, stage, budget)
+        whole_bytes = max(result.measured.get(f"peak_bytes[{READING}]", 0.0) for result in results.values())
+        self._peak_bytes = self._expected_peak(meter, stage, budget, whole_bytes, self._times_read(members[0]))
         for address in members:
             of_address, kind = STAGES[address.stage], address.token_kind or ""
             result = results[address.stage, kind]
@@ -131,22 +133,37 @@ class _Rehearsal:
             if of_address.level != "model":
                 self._chunk_bytes += bytes_of(result.artifact)
                 sizes = sized(result.artifact, written.path, self._count, self._sizes, self._entry)
+                planned_bytes = sum(forecast(of_address, sizes, size).n_bytes or 0.0 for size in self._sizes)
+                self._file_bytes[address.stage, kind] = written.n_bytes, planned_bytes
                 yield (address.stage, kind), [cost, *sizes]
             else:
                 rows = None if result.artifact.kind in PAGES else len(storage.parquet.to_table(result.artifact)[0])
                 cost = replace(cost, rows=rows, n_bytes=written.n_bytes)
                 yield (address.stage, kind), [cost, cost.at_first(opening)]
 
-    def _expected_peak(self, meter: PassMeter, stage: Stage, budget: int) -> float:
+    def _times_read(self, address: Address) -> float:
+        """Return how many times what a pass reads of chunks here it will read of those that are planned."""
+        kinds, names = ("", address.token_kind), STAGES[address.stage].chunk_inputs
+        read = [sizes for (name, kind), sizes in self._file_bytes.items() if name in names and kind in kinds]
+        here, planned = sum(n_bytes for n_bytes, _ in read), sum(n_bytes for _, n_bytes in read)
+        return planned / here if here else 1.0
+
+    def _expected_peak(
+        self, meter: PassMeter, stage: Stage, budget: int, whole_bytes: float = 0.0, times_read: float = 1.0
+    ) -> float:
         """Bytes at most, as many examples as are planned; no less than before: little is given back between passes.
 
         Aggregates hold the chunks besides that a run keeps for its later passes.
+
+        Args:
+            whole_bytes: what the pass held of all examples at once; times_read: as :meth:`_times_read` has it.
         """
         if meter.peak_bytes is None or meter.held_bytes is None:
             return self._peak_bytes
         times = (sum(self._sizes) if stage.level == "model" else max(self._sizes)) / self._count
         kept_bytes = min(self._kept_bytes, self._chunk_bytes * times) if stage.level == "model" else 0
-        return max(self._peak_bytes, kept_bytes + peak_of_more(meter.held_bytes, meter.peak_bytes, times, budget))
+        expected = peak_of_more(meter.held_bytes, meter.peak_bytes, times, budget, whole_bytes, times_read)
+        return max(self._peak_bytes, kept_bytes + expected)
 
     def _inputs(self, address: Address) -> dict[str, Any]:
         """Return what a pass reads, of what was made before. Raises: StoredFileError: it could not be made."""

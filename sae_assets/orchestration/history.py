@@ -21,6 +21,7 @@ from sae_assets.orchestration.partitions import (
 )
 from sae_assets.pipeline.checks import READABLE
 from sae_assets.pipeline.forecast import Cost
+from sae_assets.pipeline.measuring import READING
 from sae_assets.pipeline.planning import History
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
@@ -289,7 +290,8 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
                 examples, n_bytes = number_of(values["examples_read"]), values.get("stored_bytes")
                 rows = number_of(values.get("table_rows", values.get("dagster/row_count")))  # of earlier versions
                 peak, first = values.get("peak_bytes"), bool(values.get("first_of_process"))
-                cost = Cost(examples, rows, n_bytes, seconds, peak, first)
+                whole_bytes = values.get(f"peak_bytes[{READING}]", 0.0)
+                cost = Cost(examples, rows, n_bytes, seconds, peak, first, whole_bytes=whole_bytes)
                 costs.append((values.get("device"), cost))
         if costs or not page.has_more:
             break

@@ -30,6 +30,7 @@ class Cost:
         rows: of its table; n_bytes: of its file.
         cpu_seconds: of the whole pass, in which other artifacts may have been made too, all threads together.
         peak_bytes: the most memory that the process held during the pass, with all its libraries.
+        whole_bytes: of ``peak_bytes``, what was held of all examples at once and not in blocks; it grows with them.
         first: it was the first such pass of its process, which loads libraries, models and SAEs.
         opening_seconds: of ``cpu_seconds``, what is known to have gone into that, whatever was read.
     """
@@ -41,6 +42,7 @@ class Cost:
     peak_bytes: float | None = None
     first: bool = False
     opening_seconds: float = 0.0
+    whole_bytes: float = 0.0
 
     def at_first(self, opening_seconds: float) -> "Cost":
         """The same of the first pass of a process, which opens what later ones find open."""
@@ -59,17 +61,34 @@ class Cost:
         return {name: value for name, value in named.items() if value is not None}
 
 
-def peak_of_more(held_bytes: float, peak: float, times: float, block: float) -> float:
+def peak_of_more(
+    held_bytes: float, peak: float, times: float, block: float, whole_bytes: float = 0.0, times_whole: float = 1.0
+) -> float:
     """Bytes that a process holds at most in a pass over so many times the examples of one that was measured.
 
-    What a pass takes grows with its examples until blocks are as large as they may be.
+    What a pass takes grows with its examples until blocks are as large as they may be; what it holds of all examples
+    at once grows without end.
 
     Args:
         held: bytes before that pass; peak: at most during it.
         block: bytes of the largest block.
+        whole_bytes: of what it took, that of all examples at once; times_whole: what it reads of them, as ``times``.
     """
-    taken = peak - held_bytes
-    return held_bytes + max(taken, min(taken * times, block))
+    taken = max(0.0, peak - held_bytes - whole_bytes)
+    return held_bytes + whole_bytes * times_whole + max(taken, min(taken * times, block))
+
+
+def peak_after(peak: float, past: Sequence[Cost], growth: float) -> tuple[float, float]:
+    """Return the most bytes that a process holds in a pass if it holds more than those of the past did, and how many.
+
+    Little is given back between passes, so that what one took beyond what it took before, later ones find taken.
+
+    Args:
+        peak: expected of the pass itself, from this past; growth: bytes beyond those of the past in earlier passes.
+    """
+    seen = max(cost.peak_bytes for cost in past if cost.peak_bytes is not None)
+    growth = max(growth, peak - seen)
+    return (seen + growth if growth > 0 else peak), growth
 
 
 def same_effort(_examples: int) -> float:
@@ -105,9 +124,10 @@ def forecast(
 ) -> Cost:
     """Return what an artifact is expected to cost over so many examples.
 
-    Rows, bytes and seconds are on a line over the examples; memory is not, since work is done in blocks: the most that
-    was seen is expected. The line begins where the past shows it to, if that is of sizes ``APART`` times as large as
-    each other (``APART_IN_FILES``), and else where the stage says (``seconds_offset``, ``file_offset``).
+    Rows, bytes and seconds are on a line over the examples. Memory is not, since work is done in blocks: the most that
+    was seen is expected, but for what a pass holds of all examples, which grows with them. The line begins where the
+    past shows it to, if that is of sizes ``APART`` times as large as each other (``APART_IN_FILES``), and else where
+    the stage says (``seconds_offset``, ``file_offset``).
 
     Args:
         past: what artifacts of the stage cost, the latest first; empty where none was made.
@@ -130,8 +150,15 @@ def forecast(
         _at(examples, [(cost.examples, cost.rows) for cost in past], of_file, apart),
         _at(examples, [(cost.examples, cost.n_bytes) for cost in past], of_file, apart),
         None if seconds is None else (seconds * effort(examples) + opening) / sharing,
-        max((cost.peak_bytes for cost in past if cost.peak_bytes is not None), default=None),
+        max(filter(None, (_peak(examples, cost) for cost in past)), default=None),
     )
+
+
+def _peak(examples: int, cost: Cost) -> float | None:
+    """Return the most memory that a pass over so many examples is expected to hold, by one that was made."""
+    if cost.peak_bytes is None or not cost.whole_bytes:
+        return cost.peak_bytes
+    return cost.peak_bytes + cost.whole_bytes * (examples / cost.examples - 1)
 
 
 def _at(examples: int, points: Sequence[tuple[int, float | None]], offset: float, apart: float) -> float | None:

@@ -13,6 +13,7 @@ from sae_assets import ops
 
 EVERY = 0.002  # seconds between two looks at the memory of the process
 OF_A_PASS = 0.01  # the same, of the whole process
+READING = "reading"  # the step of a pass in which it collects what it then holds of all examples at once
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 
 

@@ -21,8 +21,8 @@ from sae_assets.orchestration import history
 from sae_assets.orchestration.history import costs_of
 from sae_assets.orchestration.metadata import number_of
 from sae_assets.orchestration.partitions import asset_key
-from sae_assets.pipeline.forecast import Cost, effort_of, forecast, peak_of_more
-from sae_assets.pipeline.measuring import PassMeter
+from sae_assets.pipeline.forecast import Cost, effort_of, forecast, peak_after, peak_of_more
+from sae_assets.pipeline.measuring import READING, PassMeter
 from sae_assets.pipeline.scoring import found_concepts
 from sae_assets.pipeline.stage import Stage
 from sae_assets.pipeline.stages import STAGES
@@ -69,6 +69,21 @@ def test_memory_of_more_examples_grows_until_blocks_are_full() -> None:
     assert peak_of_more(100, 500, 5, block=256) == 500  # what takes more already is not known to grow
 
 
+def test_memory_of_all_examples_at_once_grows_without_end() -> None:
+    assert peak_of_more(100, 150, 50, block=256, whole_bytes=40, times_whole=60) == 100 + 40 * 60 + 256
+    assert peak_of_more(100, 150, 5, block=256, whole_bytes=70, times_whole=6) == 100 + 70 * 6  # freed earlier
+    past = [Cost(10, peak_bytes=500, whole_bytes=100), Cost(20, peak_bytes=600, whole_bytes=200)]
+    assert forecast(AGGREGATE, past, 40).peak_bytes == 800 and forecast(AGGREGATE, past, 5).peak_bytes == 450
+    assert forecast(AGGREGATE, [Cost(10, peak_bytes=500), Cost(20)], 40).peak_bytes == 500
+
+
+def test_passes_after_one_that_takes_more_than_it_took_find_that_taken() -> None:
+    past = [Cost(10, peak_bytes=400), Cost(10), Cost(20, peak_bytes=500)]
+    assert peak_after(500, past, 0) == (500, 0) and peak_after(800, past, 0) == (800, 300)
+    assert peak_after(500, past, 300) == (800, 300) and peak_after(900, past, 300) == (900, 400)
+    assert peak_after(450, past, 0) == (450, 0)
+
+
 def test_peaks_of_a_first_plan_hold_the_chunks_that_a_run_keeps_and_do_not_fall() -> None:
     made = object.__new__(rehearsal._Rehearsal)
     vars(made).update(_peak_bytes=0, _chunk_bytes=20, _kept_bytes=150, _sizes=[30, 50], _count=10)
@@ -81,6 +96,19 @@ def test_peaks_of_a_first_plan_hold_the_chunks_that_a_run_keeps_and_do_not_fall(
     assert expected(CHUNK, 100, 110) == 150  # 50 examples in the largest chunk
     assert expected(AGGREGATE, 200, 210) == 200 + 80 + 150  # 80 examples in all, and room for 150 of 160 bytes
     assert expected(AGGREGATE, 200, 201) == expected(CHUNK, None, 7) == 430
+    meter: Any = SimpleNamespace(held_bytes=300, peak_bytes=340)
+    assert made._expected_peak(meter, AGGREGATE, 1000, 30, 12) == 300 + 30 * 12 + 10 * 8 + 150
+
+
+def test_what_a_pass_reads_of_chunks_here_is_compared_with_files_that_are_planned() -> None:
+    """Rows that are drawn from a chunk grow with the chunks, not with the examples."""
+    made = object.__new__(rehearsal._Rehearsal)
+    controls, stats = (stage.address("many", "patch", "clip-mini") for stage in (CONTROLS, STAGES["unit_stats"]))
+    made._file_bytes = {("control_inputs", "patch"): (10, 150), ("labels", ""): (2, 6)}
+    made._file_bytes["control_inputs", "cls"] = 5, 9
+    assert made._times_read(controls) == 156 / 12 and made._times_read(stats) == 6 / 2
+    made._file_bytes = {}
+    assert made._times_read(controls) == 1
 
 
 def test_what_only_a_large_pass_opens_is_opening(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,11 +272,11 @@ def test_costs_are_of_the_model_and_of_the_device_of_the_latest(tmp_path: Path, 
         report("clip-mini", "cpu", 8.0, cpu_seconds_of_pass=16.0, first_of_process=True)
         counted = {"examples_read": "1,006", "table_rows": "2,000"}  # an earlier version wrote numbers
         report("clip-mini", "cpu", 8.0, **counted)
-        report("clip-mini", "cpu", 8.0, once_cpu_seconds=5.0)
+        report("clip-mini", "cpu", 8.0, once_cpu_seconds=5.0, peak_bytes=9.0, **{f"peak_bytes[{READING}]": 4.0})
         for _ in range(9):
             report("other", "cpu", 99.0)
         assert costs_of(session.instance, address) == [
-            Cost(6, cpu_seconds=3.0),  # what is done once per model comes no more
+            Cost(6, cpu_seconds=3.0, peak_bytes=9.0, whole_bytes=4.0),  # what is done once per model comes no more
             Cost(1006, 2000, cpu_seconds=8.0),
             Cost(6, cpu_seconds=16.0, first=True),
         ]

@@ -12,7 +12,7 @@ from sae_assets.datasets.records import Record
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
-from sae_assets.pipeline.measuring import Meter
+from sae_assets.pipeline.measuring import READING, Meter
 from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.plots import plot_controls
 from sae_assets.pipeline.scoring import found_concepts, pooling_of, scoring_settings
@@ -65,7 +65,7 @@ def _make(work: Pass) -> Made:
         ):
             yield ops.control_data.ControlChunk(control_inputs, activations, chunk_labels, *(positive or [None]))
 
-    with meter.step("reading"):
+    with meter.step(READING):
         data = ops.control_data.collect(read(), work.device, pooling_of(work.target, work.options))
     unit = ops.unit_detectors.given_units(data.examples, best.unit_ids, best.thresholds)
     if ops.controls.counts_on_test(data.examples, unit).tolist() != best.counts[1].tolist():
