@@ -32,13 +32,11 @@ class RowTruth:
 
     Attributes:
         rows: bool [n_rows, n_concepts] per example.
-        per_example: how many rows every example has; None where it differs.
         pixels: int32 of the same shapes, pixels of each patch that show each concept; None where no mask was cut.
         patch_pixels: that a patch has, where ``pixels`` are given.
     """
 
     rows: "list[Tensor]"
-    per_example: int | None
     pixels: "list[Tensor] | None" = None
     patch_pixels: int | None = None
 
@@ -54,11 +52,11 @@ def row_truth(chunk: Labels, kind: str, dataset: Dataset, model: Model, reader: 
         CatalogError: neither a transformer nor precomputed embeddings say what the rows are.
     """
     if kind == "cls":
-        return RowTruth([labels[None] for labels in chunk.labels], 1)
+        return RowTruth([labels[None] for labels in chunk.labels])
     if isinstance(reader, ImageReader):
         return _patch_truth(chunk, reader, dataset, model)
     assert isinstance(reader, TextReader)
-    return RowTruth(_token_truth(chunk, reader, dataset, model), None)
+    return RowTruth(_token_truth(chunk, reader, dataset, model))
 
 
 def rows_per_example(kind: str, dataset: Dataset, model: Model, reader: "Reader") -> int | None:
@@ -77,7 +75,7 @@ def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: 
 
     if not reader.has_regions:
         count = _patches(reader, dataset, model)
-        return RowTruth([labels.expand(count, -1) for labels in chunk.labels], count)
+        return RowTruth([labels.expand(count, -1) for labels in chunk.labels])
     geometry = _geometry(model)
     patch_pixels = geometry.patch_size**2
     rows, cover = [], []
@@ -87,7 +85,7 @@ def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: 
             _cover(pixels, reader, example, geometry)
         cover.append(pixels * labels)
         rows.append(ops.ground_truth.covered_patches(cover[-1], patch_pixels, dataset.min_overlap))
-    return RowTruth(rows, geometry.n_patches, cover, patch_pixels)
+    return RowTruth(rows, cover, patch_pixels)
 
 
 def _cover(pixels: "Tensor", reader: "ImageReader", example: str, geometry: "Geometry") -> None:

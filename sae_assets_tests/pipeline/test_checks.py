@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sae_assets.artifacts import Artifact, BestPairs, SparseActivations, UnitStats, offsets_of
+from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import LEVELS
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.report import DOCTYPE, Report
@@ -102,16 +103,31 @@ def case_of_expected(stage: str, good: Expected, bad: Expected) -> Case:
 
 DIVERSE = activations((1, 2), (2, 3), (5, 9))
 AROUND = {"median_rows_per_example": (1.0,) * 4, "mean_l0": (1.9, 2.0, 2.1, 2.0), "mean_value": (0.9, 1.0, 1.1, 1.0)}
-HAVE_ROWS = ("ground_truth", "sparse_activations", "filtered_activations", "control_inputs")
 CHANGED = Expected(changes={"a": "changed"})
 CASES = {
     ("report", "small_enough"): Case(SMALL["report"], Report(f"{DOCTYPE}{'x' * 10_000_001}")),
     ("examples", "contents_as_registered"): case_of_expected("examples", NOTHING_MORE, CHANGED),
     ("labels", "regions_as_registered"): case_of_expected("labels", NOTHING_MORE, CHANGED),
-    **{
-        (stage, "row_counts"): case_of_expected(stage, Expected(torch.tensor([2, 0, 1])), Expected(2))
-        for stage in HAVE_ROWS
-    },
+    ("ground_truth", "labels_on_rows"): Case(
+        SMALL["ground_truth"],
+        replace(SMALL["ground_truth"], row_offsets=torch.zeros(4).long(), concept_ids=torch.zeros(0).int()),
+        Expected(limits={"labels": 1}),
+        Expected(limits={"labels": 1}),
+    ),
+    ("filtered_activations", "kept_units_fire"): Case(
+        SMALL["filtered_activations"],
+        replace(
+            SMALL["filtered_activations"], row_offsets=torch.zeros(4).long(), unit_ids=torch.zeros(0).int(),
+            values=torch.zeros(0),
+        ),
+    ),
+    ("control_inputs", "embeddings_differ"): Case(
+        SMALL["control_inputs"],
+        replace(SMALL["control_inputs"], mean_embeddings=torch.ones_like(SMALL["control_inputs"].mean_embeddings)),
+    ),
+    ("sparse_activations", "row_counts"): case_of_expected(
+        "sparse_activations", Expected(torch.tensor([2, 0, 1])), Expected(2)
+    ),
     ("sparse_activations", "little_mass_dropped"): Case(
         activations((1, 2), total_mass=100.0, dropped_mass=5.0),
         activations((1, 2), total_mass=100.0, dropped_mass=5.1),
@@ -211,18 +227,31 @@ def test_what_blocks() -> None:
         ("labels", "regions_as_registered"),
         ("unit_stats", "some_units_active"),
         ("unit_rows", "same_entries"),
-        *((stage, "row_counts") for stage in HAVE_ROWS),
+        ("sparse_activations", "row_counts"),
     }
 
 
-@pytest.mark.parametrize("stage", HAVE_ROWS)
-def test_rows_of_every_single_example_are_compared(stage: str) -> None:
+def test_rows_of_every_single_example_are_compared() -> None:
     """Texts differ in length: a tensor says how many rows each has; another number of examples is wrong altogether."""
-    lengths = torch.tensor([2, 0, 1])
-    assert asked(stage, "row_counts", SMALL[stage]).passed  # nothing is known of imported files
-    wrong = asked(stage, "row_counts", SMALL[stage], rows=lengths + torch.tensor([0, 1, 0]))
-    assert wrong.metadata["examples_with_other_row_count"] == 1
-    assert asked(stage, "row_counts", SMALL[stage], rows=lengths[1:]).metadata["examples_with_other_row_count"] == 3
+    lengths, sparse = torch.tensor([2, 0, 1]), SMALL["sparse_activations"]
+    assert asked("sparse_activations", "row_counts", sparse).passed  # nothing is known of imported files
+    for rows, wrong in ((lengths + torch.tensor([0, 1, 0]), 1), (lengths[1:], 3)):
+        outcome = asked("sparse_activations", "row_counts", sparse, rows=rows)
+        assert not outcome.passed and outcome.metadata["examples_with_other_row_count"] == wrong
+
+
+def test_without_labels_no_row_shows_one_and_one_example_is_like_itself() -> None:
+    nowhere, alike = CASES["ground_truth", "labels_on_rows"].bad, CASES["control_inputs", "embeddings_differ"].bad
+    assert asked("ground_truth", "labels_on_rows", nowhere, limits={"labels": 0}).passed
+    outcome = asked("control_inputs", "embeddings_differ", alike)
+    assert outcome.metadata == {"examples": 3, "like_the_first": 3}
+    nothing = torch.zeros(0)
+    single = ControlInputs(
+        first_example=0, example_offsets=torch.tensor([0, 1]), mean_embeddings=torch.ones(1, 2),
+        max_embeddings=torch.ones(1, 2), row_ids=nothing.long(), row_embeddings=torch.zeros(0, 2), n_seeds=1,
+        random_offsets=torch.tensor([0, 0]), random_units=nothing.int(), random_values=nothing, n_units=6, d_model=2,
+    )  # fmt: skip
+    assert asked("control_inputs", "embeddings_differ", single).passed
 
 
 class TestActivityWithinBounds:
@@ -472,7 +501,7 @@ def test_a_file_that_does_not_hold_what_was_made_fails_every_check(tmp_path: Pat
 
 
 class TestInARun:
-    """A camera that was covered, and an SAE whose L0 (5) the catalog does not expect."""
+    """A camera that was covered, masks that are black, and an SAE whose L0 (5) the catalog does not expect."""
 
     @pytest.fixture
     def world(self, tmp_path: Path) -> World:
@@ -480,6 +509,8 @@ class TestInARun:
         world.dataset |= {"models": ["one"], "chunk_size": 2}
         world.model("one", bounds={"l0": [1, 4]})
         Image.new("RGB", (32, 32), (9, 9, 9)).save(world.folder.root / "images" / "e7.png")
+        for name in ("e4", "e5"):
+            Image.new("L", (32, 32), 0).save(world.folder.root / "masks" / f"{name}.png")
         return world
 
     @staticmethod
@@ -501,6 +532,8 @@ class TestInARun:
         assert bounds and "mean_l0: 5.0." in bounds[0] and "l0_bounds: 1 to 4." in bounds[0]
         (blank,) = [line for line in warnings if "nothing_blank" in line]
         assert "examples: e7." in blank and "(0003|one)" in blank
+        (nowhere,) = [line for line in warnings if "labels_on_rows" in line]
+        assert "labels: 2." in nowhere and "(0002|one)" in nowhere
 
         address = Address(NAME, "sparse_activations", "patch", "one", "0003")
         with world.open() as session:

@@ -6,7 +6,7 @@ made anew with it.
 
 from typing import Any
 
-from sae_assets.pipeline.checks import ROW_COUNTS
+from sae_assets.pipeline.checks import Check, Expected, Outcome
 from sae_assets.pipeline.embedding_files import embedding_files
 from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.scoring import scoring_settings
@@ -29,6 +29,13 @@ def _settings(target: Target, options: Any) -> dict[str, Any]:
 
 def _catalog_keys(target: Target) -> dict[str, Any]:
     return {**catalog_keys(target), **_settings(target, EncodeOptions())}
+
+
+def _embeddings_differ(artifact: Any, _expected: Expected) -> Outcome:
+    """From embeddings that are all alike no control learns anything; one example is like itself."""
+    first, n_examples = artifact.mean_embeddings[:1], artifact.n_examples
+    alike = int((artifact.mean_embeddings == first).all(1).sum())
+    return Outcome(n_examples < 2 or alike < n_examples, {"examples": n_examples, "like_the_first": alike})
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
@@ -60,6 +67,13 @@ CONTROL_INPUTS = Stage(
     applies=lambda dataset: dataset.controls is not None,
     of_encoded=True,
     pool="gpu",
-    checks=(ROW_COUNTS,),
+    checks=(
+        Check(
+            "embeddings_differ",
+            "Examples of the chunk have different embeddings.",
+            _embeddings_differ,
+            blocking=False,
+        ),
+    ),
     counts=_counts,
 )

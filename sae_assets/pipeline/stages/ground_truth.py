@@ -5,7 +5,7 @@ from typing import Any
 from sae_assets import ops
 from sae_assets.chunks.contents import expect_contents
 from sae_assets.pipeline import glances
-from sae_assets.pipeline.checks import ROW_COUNTS, Expected
+from sae_assets.pipeline.checks import Check, Expected, Outcome
 from sae_assets.pipeline.embedding_files import embedding_files
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
@@ -23,7 +23,7 @@ def _make(work: Pass) -> Made:
     artifact = ops.ground_truth.collect_truth(
         truth.rows, labels.concepts, labels.first_index, truth.pixels, truth.patch_pixels
     )
-    return GROUND_TRUTH.only(work, Result(artifact, Expected(truth.per_example)))
+    return GROUND_TRUTH.only(work, Result(artifact, Expected(limits={"labels": int(labels.labels.sum())})))
 
 
 def _settings(target: Target, _options: Options) -> dict[str, Any]:
@@ -36,6 +36,12 @@ def _outside(target: Target, sources: Sources, options: Options) -> dict[str, st
         return {}
     transformer = {"transformer": digest(transformer_identity(target.model.transformer))}
     return transformer | embedding_files(target, sources, options)
+
+
+def _labels_on_rows(artifact: Any, expected: Expected) -> Outcome:
+    """Masks that are all black and spans that meet no token leave every label without a row."""
+    labels, positives = expected.limits["labels"], len(artifact.concept_ids)
+    return Outcome(positives > 0 or labels == 0, {"labels": labels, "positives": positives})
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
@@ -56,7 +62,14 @@ GROUND_TRUTH = Stage(
     chunk_inputs=("examples", "labels"),
     settings=_settings,
     outside=_outside,
-    checks=(ROW_COUNTS,),
+    checks=(
+        Check(
+            "labels_on_rows",
+            "Some row shows a concept, where examples of the chunk are labelled with one.",
+            _labels_on_rows,
+            blocking=False,
+        ),
+    ),
     counts=_counts,
     glance=glances.glance_at_ground_truth,
 )
