@@ -255,3 +255,12 @@ def test_what_needs_code_is_refused_without_advice_to_run_it(tmp_path: Path, con
         assert "arbitrary code" not in said and "`weights_only`" not in said and len(said) < 500 + len(str(path)), said
         assert ("print, which is no tensor" in said) == (content == "code"), said
         assert "()" not in said  # an error without words
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x02X", pickle.dumps([1])[:-1]])
+def test_what_torch_did_not_write_is_told_as_that(tmp_path: Path, content: bytes) -> None:
+    """Torch's own words are a number, or advice."""
+    path = tmp_path / "rows.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{ops.plain.NO_FILE}$"):
+        ops.plain.load(path)

@@ -1,15 +1,17 @@
 """Tensors out of files of others: a small file may name one that fills all memory as soon as it is looked at."""
 
 import re
+import struct
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 _CODE = re.compile(r"unsupported global:?\s+(?:global\s+)?([\w.]+)", re.IGNORECASE)  # in torch's error
-ADVISES = "Weights only load failed"  # with these words torch's error begins that advises to run what is in the file
+NO_FILE = "it is no file of torch.save, or is damaged"
 MOST_SAID = 300  # characters of another error
 
 
@@ -25,6 +27,8 @@ def load(source: Path | IO[bytes], *, mmap: bool = False) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
             content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap or None)
+    except (LookupError, struct.error):  # whose messages are a byte that is no instruction, and lengths
+        raise ValueError(NO_FILE) from None
     except Exception as error:  # torch's unpickler fails in many ways on files of something else
         raise ValueError(in_words(error)) from None
     expect_plain(content)
@@ -36,8 +40,8 @@ def in_words(error: Exception) -> str:
     message = str(error)
     if code := _CODE.search(message):
         return f"it needs {code[1]}, which is no tensor and might run code"
-    if message.startswith(ADVISES):
-        return "it is no file of torch.save, or is damaged"
+    if isinstance(error, UnpicklingError):
+        return NO_FILE
     return (message.splitlines() or [f"{type(error).__name__}: it is empty or was cut short"])[0][:MOST_SAID]
 
 

@@ -6,7 +6,6 @@ not start work.
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -18,9 +17,6 @@ from sae_assets.orchestration.partitions import chunk_partitions, chunks_name
 from sae_assets.orchestration.resources import StoreResource
 from sae_assets.orchestration.switches import REGISTER
 from sae_assets.wording import counted
-
-if TYPE_CHECKING:
-    pass
 
 
 def announce(dataset: str, keys: list[str], instance: dg.DagsterInstance) -> list[str]:
