@@ -118,7 +118,10 @@ class _Rehearsal:
                 stage.make(one_pass)
             opening = max(0.0, meter.cpu_seconds - second_meter.cpu_seconds)
         whole_bytes = max(result.measured.get(f"peak_bytes[{READING}]", 0.0) for result in results.values())
-        self._peak_bytes = self._expected_peak(meter, stage, budget, whole_bytes, self._times_read(members[0]))
+        times_read = self._times_read(members[0])
+        self._peak_bytes = self._expected_peak(meter, stage, budget, whole_bytes, times_read)
+        # What is held of all is not in proportion to the examples: as many rows are drawn of a chunk, however large.
+        n_examples = max(1, round(sum(self._sizes) / times_read)) if whole_bytes else self._count
         for address in members:
             of_address, kind = STAGES[address.stage], address.token_kind or ""
             result = results[address.stage, kind]
@@ -129,7 +132,7 @@ class _Rehearsal:
             seconds = max(0.0, meter.cpu_seconds - opening - result.measured.get("once_cpu_seconds", 0.0))
             # What is of no model comes before anything is open, which all is by now.
             peak = None if of_address.level == "dataset-chunk" else self._peak_bytes or None
-            cost = Cost(self._count, cpu_seconds=seconds, peak_bytes=peak)
+            cost = Cost(n_examples, cpu_seconds=seconds, peak_bytes=peak)
             if of_address.level != "model":
                 self._chunk_bytes += bytes_of(result.artifact)
                 sizes = sized(result.artifact, written.path, self._count, self._sizes, self._entry)

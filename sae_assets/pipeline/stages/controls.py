@@ -206,8 +206,12 @@ def _counts(artifact: Any) -> dict[str, Any]:
 
 
 def _effort(target: Target, records: Sequence[Record]) -> float:
-    """Fits are of every concept that can have a threshold; the rest takes as long as ``BESIDE`` of them."""
-    return BESIDE + found_concepts(target.dataset, records)
+    """Fits are of every concept that can have a threshold; the rest takes as long as ``BESIDE`` of them.
+
+    Of each chunk as many rows are drawn, and what is done whatever there is takes as long as one more chunk.
+    """
+    share = 1 + target.dataset.chunk_size / max(1, len(records))
+    return (BESIDE + found_concepts(target.dataset, records)) * share
 
 
 CONTROLS = Stage(
@@ -220,7 +224,6 @@ CONTROLS = Stage(
     model_inputs=("best_pairs",),
     settings=_settings,
     options=ScoringOptions,
-    seconds_offset=200,  # fits, in steps of which there are as many
     effort=_effort,
     splits=("train", "cal", "test"),
     applies=lambda dataset: dataset.controls is not None,
