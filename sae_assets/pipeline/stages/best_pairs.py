@@ -87,7 +87,7 @@ BEST_PAIRS = Stage(
     code_version="10",
     settings=_settings,
     options=DetectionOptions,
-    seconds_offset=650,
+    seconds_offset=450,
     splits=SPLITS,
     checks=(
         Check(

@@ -71,7 +71,6 @@ LOCALIZATION = Stage(
     model_inputs=("best_pairs",),
     settings=_settings,
     options=LocalizationOptions,
-    seconds_offset=50,
     splits=("train", "cal", "test"),
     checks=(
         Check(

@@ -54,6 +54,7 @@ THRESHOLDS = Stage(
     model_inputs=("unit_mapping",),
     settings=_settings,
     options=ThresholdOptions,
+    seconds_offset=100,
     frozen=True,
     counts=_counts,
     glance=glances.glance_at_thresholds,

@@ -42,6 +42,7 @@ UNIT_STATS = Stage(
     chunk_inputs=("sparse_activations", "labels"),
     code_version="2",
     options=AggregateOptions,
+    seconds_offset=700,
     frozen=True,
     checks=(Check("some_units_active", "At least one unit fires on calibration rows.", _some_active),),
     counts=_counts,
