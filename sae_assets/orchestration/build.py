@@ -25,7 +25,7 @@ KEPT_MB = 128  # of chunks that a run has read; less where blocks of intermediat
 def default_resources(
     settings: Settings | None = None, *, device: str | None = None, file_format: str | None = None
 ) -> dict[str, Any]:
-    """The store, the IO manager around it, and the device: as given, else from the environment.
+    """Return the store, the IO manager around it, and the device: as given, else from the environment.
 
     Raises:
         CatalogError: a value that names no format, no device or no size.
@@ -39,7 +39,7 @@ def default_resources(
 
 
 def build_definitions(catalog: Catalog, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Everything of a catalog that Dagster loads; ``resources`` override the default ones by name."""
+    """Return everything of a catalog that Dagster loads; ``resources`` override the default ones by name."""
     verification = list(build_verification(catalog))
     return dg.Definitions(
         assets=list(build_assets(catalog)),

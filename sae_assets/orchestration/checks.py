@@ -25,12 +25,12 @@ warnings.filterwarnings("ignore", message=r".*partitions_def on an AssetCheckSpe
 
 
 def blocking_checks(stage: Stage) -> tuple[str, ...]:
-    """Names of a stage's checks whose failure blocks what follows."""
+    """Return names of a stage's checks whose failure blocks what follows."""
     return (READABLE, *(check.name for check in stage.checks if check.blocking))
 
 
 def specs(stage: Stage, key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> Iterator[dg.AssetCheckSpec]:
-    """The check specs of one asset: that its file reads back, and the stage's own; one result per partition."""
+    """Yield the check specs of one asset: that its file reads back, and the stage's own; one result per partition."""
     yield dg.AssetCheckSpec(
         READABLE, asset=key, description=READABLE_DESCRIPTION, blocking=True, partitions_def=partitions
     )

@@ -10,7 +10,7 @@ from sae_assets.pipeline.options import Options
 
 @cache
 def config_of(options: type[Options]) -> type[dg.Config]:
-    """Dagster's configuration class with the fields, defaults and descriptions of a kind of options."""
+    """Return Dagster's configuration class with the fields, defaults and descriptions of a kind of options."""
     fields: dict[str, Any] = dict(options.model_fields)
     annotations = {name: field.annotation for name, field in fields.items()}
     name = options.__name__.removesuffix("Options") + "Config"
@@ -18,7 +18,7 @@ def config_of(options: type[Options]) -> type[dg.Config]:
 
 
 def options_from(config: Any, options: type[Options]) -> Options:
-    """The options that a configuration holds.
+    """Return the options that a configuration holds.
 
     Raises:
         ValidationError: values that the options refuse (pydantic's, which Dagster shows).

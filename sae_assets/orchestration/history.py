@@ -60,7 +60,7 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
 
 
 def running_artifacts(instance: dg.DagsterInstance, dataset: str) -> set[Address]:
-    """Artifacts of a data set that queued or running runs are to make."""
+    """Return artifacts of a data set that queued or running runs are to make."""
     running: set[Address] = set()
     for record in instance.get_run_records(dg.RunsFilter(statuses=ACTIVE)):
         run = record.dagster_run
@@ -72,7 +72,7 @@ def running_artifacts(instance: dg.DagsterInstance, dataset: str) -> set[Address
 
 
 def recorded_versions(instance: dg.DagsterInstance, entry: Dataset) -> Iterator[tuple[Address, str]]:
-    """Every artifact of a data set that Dagster recorded as made, with the beginning of its content hash."""
+    """Yield every artifact of a data set that Dagster recorded as made, with the beginning of its content hash."""
     keys = [key for key, _ in keys_of(entry)]
     for key in with_history(instance, keys):
         for partition, version in data_versions(instance, key):
@@ -80,7 +80,7 @@ def recorded_versions(instance: dg.DagsterInstance, entry: Dataset) -> Iterator[
 
 
 def known_chunks(instance: dg.DagsterInstance, dataset: str) -> Sequence[str]:
-    """Chunks that Dagster knows, whether they have a manifest or were added by hand."""
+    """Return chunks that Dagster knows, whether they have a manifest or were added by hand."""
     return instance.get_dynamic_partitions(chunks_name(dataset))
 
 
@@ -94,14 +94,16 @@ def was_imported(instance: dg.DagsterInstance, address: Address) -> bool:
 
 
 def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
-    """Those of these assets that any run ever planned to make: one question in place of several for each asset."""
+    """Return those of these assets that any run ever planned to make: one question in place of several for each
+    asset."""
     candidates = list(keys)
     recorded = {record.asset_entry.asset_key for record in instance.get_asset_records(candidates)}
     return [key for key in candidates if key in recorded]
 
 
 def _without_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> tuple[set[Address], set[Address]]:
-    """Artifacts of which a blocking check did not pass when it was last planned, and those that canceled runs left so.
+    """Return artifacts of which a blocking check did not pass when it was last planned, and those that canceled runs
+    left so.
 
     The file of such an artifact may be there and its fingerprint right, but nothing may be made from it. A check that a
     killed run had planned and never made counts too: what an earlier one found does not hold any more.
@@ -115,7 +117,7 @@ def _without_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -
 
 
 def _canceled(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> set[str]:
-    """Those of these runs that somebody ended."""
+    """Return those of these runs that somebody ended."""
     ids, canceled = sorted(run_ids), set[str]()
     for start in range(0, len(ids), PAGE):
         ended = dg.RunsFilter(run_ids=ids[start : start + PAGE], statuses=[dg.DagsterRunStatus.CANCELED])
@@ -141,7 +143,7 @@ def _may_go_now(instance: dg.DagsterInstance, address: Address) -> bool:
 
 
 def _last_failed_run(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> tuple[str, float] | None:
-    """Id and start (seconds since the epoch) of the last failed run that was to make a partition."""
+    """Return id and start (seconds since the epoch) of the last failed run that was to make a partition."""
     failures = dg.RunsFilter(tags={"dagster/partition": partition}, statuses=[dg.DagsterRunStatus.FAILURE])
     for record in instance.get_run_records(failures, limit=50):
         if key in (record.dagster_run.asset_selection or ()):
@@ -150,7 +152,7 @@ def _last_failed_run(instance: dg.DagsterInstance, key: dg.AssetKey, partition: 
 
 
 def active_backfill(instance: dg.DagsterInstance, dataset: str) -> str | None:
-    """Id of a backfill of this data set that has not ended, whoever launched it."""
+    """Return id of a backfill of this data set that has not ended, whoever launched it."""
     for backfill_id, keys in active_backfills(instance):
         if any(key.path[0] == dataset for key in keys):
             return backfill_id
@@ -158,7 +160,7 @@ def active_backfill(instance: dg.DagsterInstance, dataset: str) -> str | None:
 
 
 def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
-    """The innermost error message of the first failed step (or of the run itself), without its traceback.
+    """Return the innermost error message of the first failed step (or of the run itself), without its traceback.
 
     Of a failed check: its name and what it found.
     """
@@ -178,7 +180,8 @@ def is_of_data(events: Iterable[dg.DagsterEvent]) -> bool:
 
 
 def _errors_of_data() -> Iterator[str]:
-    """Names of the errors, ours and their subclasses, that speak of one chunk's data; an event holds names only."""
+    """Yield names of the errors, ours and their subclasses, that speak of one chunk's data; an event holds names
+    only."""
     kinds: list[type[BaseException]] = [SaeAssetsError]
     while kinds:
         kind = kinds.pop()
@@ -189,7 +192,7 @@ def _errors_of_data() -> Iterator[str]:
 
 
 def _first_error(events: Sequence[dg.DagsterEvent]) -> Any:
-    """The innermost error of the first failed step, or of the run itself."""
+    """Return the innermost error of the first failed step, or of the run itself."""
     steps = [event.step_failure_data for event in events if event.is_step_failure]
     runs = [event.event_specific_data for event in events if event.is_failure and not event.is_step_failure]
     for failure in (*steps, *runs):

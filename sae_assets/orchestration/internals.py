@@ -103,7 +103,7 @@ def make_missing_tables(instance: dg.DagsterInstance) -> None:
 
 
 def sqlite_storages() -> tuple[ModuleType, ...]:
-    """The modules of Dagster's SQLite storages: each makes engines and compares versions by names of its own.
+    """Return the modules of Dagster's SQLite storages: each makes engines and compares versions by names of its own.
 
     How a storage connects is nothing that a public interface lets one choose (``instance.engines``).
     """
@@ -115,7 +115,7 @@ def sqlite_storages() -> tuple[ModuleType, ...]:
 
 
 def files_of_history(instance: dg.DagsterInstance) -> list[Path]:
-    """The SQLite files that an instance keeps runs and events in; empty where it keeps them otherwise.
+    """Return the SQLite files that an instance keeps runs and events in; empty where it keeps them otherwise.
 
     What is kept there is not told by any public call. A file per run, as homes of earlier versions have it, is not
     among it: such homes are asked each time.
@@ -133,7 +133,8 @@ def files_of_history(instance: dg.DagsterInstance) -> list[Path]:
 def partitions_not_passed(
     instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
 ) -> Iterator[tuple[dg.AssetKey, str, str]]:
-    """Asset and partition of every check that did not pass when it was last planned, and the run that never reached it.
+    """Yield asset and partition of every check that did not pass when it was last planned, and the run that never
+    reached it.
 
     The run's id is empty where the check was reached and failed.
 
@@ -173,7 +174,7 @@ def partitions_not_passed(
 
 
 def active_backfills(instance: dg.DagsterInstance) -> Iterator[tuple[str, Sequence[dg.AssetKey]]]:
-    """Id and assets of every backfill that has not ended; no public call in Python lists backfills."""
+    """Yield id and assets of every backfill that has not ended; no public call in Python lists backfills."""
     from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus  # noqa: PLC0415 - see above
 
     statuses = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
@@ -331,7 +332,8 @@ def newest_event(instance: dg.DagsterInstance) -> int:
 
 
 def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tuple[str, str]]:
-    """Every partition of an asset that was made, with the data version of the last time. Its tag is not public."""
+    """Yield every partition of an asset that was made, with the data version of the last time. Its tag is not
+    public."""
     seen: set[str] = set()
     cursor, has_more = None, True
     while has_more:
@@ -368,7 +370,7 @@ class _StaleStatus(CachingStaleStatusResolver):
         return self.read.get(key) or super()._get_latest_data_version_record(key=key)
 
     def latest_ids(self, key: dg.AssetKey) -> Mapping[str, int]:
-        """Storage id of the latest materialization of every partition, as it was at the first question."""
+        """Return storage id of the latest materialization of every partition, as it was at the first question."""
         if key not in self._latest_ids:
             log = self._instance.event_log_storage
             self._latest_ids[key] = log.get_latest_storage_id_by_partition(key, MATERIALIZATION)
@@ -400,15 +402,15 @@ class StaleMarker:
         return self._resolver.is_stale(key)
 
     def latest_ids(self, key: dg.AssetKey) -> Mapping[str, int]:
-        """Storage id of the latest materialization of every partition: one question for all of them."""
+        """Return storage id of the latest materialization of every partition: one question for all of them."""
         return self._instance.event_log_storage.get_latest_storage_id_by_partition(key, MATERIALIZATION)
 
     def code_version(self, key: dg.AssetKey) -> str:
-        """The code version of an asset's definition."""
+        """Return the code version of an asset's definition."""
         return str(self._graph.get(key).code_version)
 
     def recorded(self, key: dg.AssetKey, partitions: Sequence[str]) -> Iterator[dg.EventLogRecord]:
-        """The latest materialization of each of these partitions."""
+        """Yield the latest materialization of each of these partitions."""
         latest = dg.AssetRecordsFilter(asset_key=key, asset_partitions=list(partitions))
         yielded: set[str | None] = set()
         cursor, has_more = None, True
@@ -421,7 +423,7 @@ class StaleMarker:
             cursor, has_more = page.cursor, page.has_more
 
     def versions_of(self, record: dg.EventLogRecord) -> tuple[str, Mapping[str, str]]:
-        """The code version that a materialization recorded, and all its tags."""
+        """Return the code version that a materialization recorded, and all its tags."""
         tags = record.asset_materialization.tags or {} if record.asset_materialization else {}
         return tags.get(CODE_VERSION_TAG, ""), tags
 
@@ -558,7 +560,7 @@ class RunsHere:
 def _canceled_when_interrupted(
     told_to_end: Callable[[], bool], job_context: Any, execution_plan: Any
 ) -> Iterator[dg.DagsterEvent]:
-    """A job's execution whose run counts as canceled where a signal ends it; Dagster would call it failed."""
+    """Yield a job's execution whose run counts as canceled where a signal ends it; Dagster would call it failed."""
     execute = job_context.executor.execute
 
     def executed(*arguments: Any) -> Iterator[dg.DagsterEvent]:
@@ -578,7 +580,7 @@ def _canceled_when_interrupted(
 
 
 def instance_of(reference: str) -> dg.DagsterInstance:
-    """The instance that a launcher's serialized reference tells; no public call takes one."""
+    """Return the instance that a launcher's serialized reference tells; no public call takes one."""
     return dg.DagsterInstance.from_ref(deserialize_value(reference, InstanceRef))
 
 
@@ -651,7 +653,7 @@ def looking_for_slots(most_seconds: float, on_wait: Callable[[str], None] = lamb
 
 
 def wait_for_a_slot(context: pools.InstanceConcurrencyContext) -> float:
-    """Seconds until a step that waits for a slot of a pool is to ask again."""
+    """Return seconds until a step that waits for a slot of a pool is to ask again."""
     waits = [at - time.time() for at in context._pending_timeouts.values()]
     return max(0.0, min(waits, default=0.0))
 

@@ -69,7 +69,7 @@ def _doubtful(
     overtaken: Collection[str],
     outlook: Outlook,
 ) -> Iterator[tuple[dg.EventLogRecord, Address]]:
-    """Latest materializations whose marker may be wrong: due ones, other code versions, and all aggregates.
+    """Yield latest materializations whose marker may be wrong: due ones, other code versions, and all aggregates.
 
     Args:
         unknown: partitions of which an earlier look of this process did not see that they are right.

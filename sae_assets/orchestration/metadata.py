@@ -89,7 +89,7 @@ def label(name: str) -> str:
 
 
 def _parts(word: str) -> Iterator[str]:
-    """Pieces of a word that have room, cut behind an underscore or a colon where there is one."""
+    """Yield pieces of a word that have room, cut behind an underscore or a colon where there is one."""
     while len(word) > ROOM:
         cut = max(word.rfind("_", 0, ROOM), word.rfind(":", 0, ROOM)) + 1 or ROOM
         yield word[:cut]
@@ -98,14 +98,14 @@ def _parts(word: str) -> Iterator[str]:
 
 
 def shown(name: str, value: Any) -> Any:
-    """A figure for the UI: what settings fix is a text, for numbers are plotted."""
+    """Return a figure for the UI: what settings fix is a text, for numbers are plotted."""
     if name in SENTENCES:
         return dg.MetadataValue.md("  \n".join(textwrap.wrap(value, LINE)))
     return f"{value:,.0f}" if name in FIXED and isinstance(value, (int, float)) else short(value)
 
 
 def number_of(value: Any) -> Any:
-    """A figure as it was before :func:`shown`; histories of earlier versions have numbers."""
+    """Return a figure as it was before :func:`shown`; histories of earlier versions have numbers."""
     return int(value.replace(",", "")) if isinstance(value, str) else value
 
 
@@ -138,7 +138,8 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
 
 
 def table_metadata(artifact: "Artifact") -> dict[str, Any]:
-    """First rows with their schema: last, for the UI shows metadata in order and a table takes the room of ten figures.
+    """Return first rows with their schema: last, for the UI shows metadata in order and a table takes the room of ten
+    figures.
 
     No ``dagster/column_schema``: the UI would put a line per column above all figures and the picture.
     """
@@ -155,7 +156,7 @@ def table_metadata(artifact: "Artifact") -> dict[str, Any]:
 
 
 def _head(table: "pa.Table") -> "pa.Table":
-    """First rows, of units that say something: kept, active or valid ones first, in the table's order."""
+    """Return first rows, of units that say something: kept, active or valid ones first, in the table's order."""
     import pyarrow as pa
 
     for name in ("kept_index", "p99", "threshold"):
@@ -173,5 +174,6 @@ def _cell(value: Any) -> str | int | float | bool | None:
 
 
 def counts(item: "Stored") -> dict[str, Any]:
-    """Figures of one artifact, by its stage; numbers wherever possible. Files of earlier versions do not hold them."""
+    """Return figures of one artifact, by its stage; numbers wherever possible. Files of earlier versions do not hold
+    them."""
     return dict(STAGES[item.provenance.stage].counts(item.artifact) if item.counts is None else item.counts)

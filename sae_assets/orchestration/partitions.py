@@ -39,7 +39,7 @@ def model_chunk_partitions(dataset: str, entry: Dataset) -> dg.MultiPartitionsDe
 
 
 def along(dimension: str) -> dg.PartitionMapping:
-    """Model × chunk to one of its dimensions, in either direction."""
+    """Return model × chunk to one of its dimensions, in either direction."""
     return dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=dimension)
 
 
@@ -48,39 +48,39 @@ def multi_key(model: str, chunk: str) -> dg.MultiPartitionKey:
 
 
 def partitions_of(stage: Stage, entry: Dataset) -> dg.PartitionsDefinition:
-    """The partitions of a stage's assets in a data set."""
+    """Return the partitions of a stage's assets in a data set."""
     if stage.level == "dataset-chunk":
         return chunk_partitions(entry.name)
     return model_partitions(entry) if stage.level == "model" else model_chunk_partitions(entry.name, entry)
 
 
 def asset_key_of(dataset: str, token_kind: str | None, stage: Stage) -> dg.AssetKey:
-    """The asset of a stage; ``token_kind`` is left out where the stage has none."""
+    """Return the asset of a stage; ``token_kind`` is left out where the stage has none."""
     kind = [token_kind] if token_kind and stage.has_token_kind else []
     return dg.AssetKey([dataset, *kind, stage.name])
 
 
 def asset_key(address: Address) -> dg.AssetKey:
-    """The asset that an artifact belongs to."""
+    """Return the asset that an artifact belongs to."""
     return asset_key_of(address.dataset, address.token_kind, STAGES[address.stage])
 
 
 def partition_key(address: Address) -> str:
-    """The partition that an artifact is."""
+    """Return the partition that an artifact is."""
     if address.model and address.chunk:
         return multi_key(address.model, address.chunk)
     return address.model or address.chunk or ""
 
 
 def keys_of(entry: Dataset) -> Iterator[tuple[dg.AssetKey, Stage]]:
-    """Every asset of a data set with its stage, inputs first."""
+    """Yield every asset of a data set with its stage, inputs first."""
     for stage in (STAGES[name] for name in stages_of(entry)):
         for kind in entry.token_kinds if stage.has_token_kind else (None,):
             yield asset_key_of(entry.name, kind, stage), stage
 
 
 def address_of(path: Sequence[str], partition: str | None) -> Address:
-    """The store's address of an asset key and a partition key.
+    """Return the store's address of an asset key and a partition key.
 
     Raises:
         CatalogError: a key that this project's factory does not make.

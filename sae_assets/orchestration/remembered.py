@@ -116,7 +116,8 @@ def _state(home: Path, files: Iterable[Path]) -> State:
 
 
 def _runs(file: Path) -> list[list[Any]]:
-    """Counts of runs by status with the last number and change, and of their tags; empty if the file does not tell."""
+    """Return counts of runs by status with the last number and change, and of their tags; empty if the file does not
+    tell."""
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=LOCKED_SECONDS)) as database:
             return [list(row) for question in RUNS for row in database.execute(question)]

@@ -22,7 +22,7 @@ class StoreResource(dg.ConfigurableResource):
 
     @cached_property
     def store(self) -> "ArtifactStore":
-        """The store of one run: Dagster makes resources anew for each."""
+        """Return the store of one run: Dagster makes resources anew for each."""
         return ArtifactStore(self.root, self.file_format, self.kept_mb * 2**20)
 
 
@@ -38,7 +38,7 @@ class ComputeResource(dg.ConfigurableResource):
 
     @property
     def torch_device(self) -> Any:
-        """The torch device.
+        """Return the torch device.
 
         Raises:
             DeviceError: no such device here.

@@ -193,7 +193,7 @@ class Runner:
         return stopped
 
     def _made_meanwhile(self, batch: Batch, history: History) -> set[Address]:
-        """Artifacts of a batch that are current after all, now that what they read is there.
+        """Return artifacts of a batch that are current after all, now that what they read is there.
 
         What no run is recorded of, or did not pass a check, is made in any case.
         """

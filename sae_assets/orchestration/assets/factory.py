@@ -31,7 +31,7 @@ warnings.filterwarnings("ignore", message=r".*`data_version`.*", category=dg.Bet
 
 
 def passes_of(catalog: Catalog, entry: Dataset) -> Iterator[PassAssets]:
-    """Every pass of a data set. The names are those of Dagster's ops, by which a run is configured."""
+    """Yield every pass of a data set. The names are those of Dagster's ops, by which a run is configured."""
     kinds: Sequence[str | None]
     stages = [STAGES[name] for name in stages_of(entry)]
     for stage in stages:
@@ -55,7 +55,7 @@ def passes_of(catalog: Catalog, entry: Dataset) -> Iterator[PassAssets]:
 
 
 def configured_version(catalog: Catalog, entry: Dataset, stage: Stage, token_kind: str | None) -> str:
-    """The code version of an asset in Dagster: the stage's own, and a digest of what the catalog configures.
+    """Return the code version of an asset in Dagster: the stage's own, and a digest of what the catalog configures.
 
     So Dagster's marker tells of an edited catalog as soon as its definitions are loaded. One asset covers all models
     of a data set; where models differ, ``marker.tell`` corrects the marker partition by partition.
@@ -67,7 +67,7 @@ def configured_version(catalog: Catalog, entry: Dataset, stage: Stage, token_kin
 
 
 def build_assets(catalog: Catalog) -> Iterator[dg.AssetsDefinition]:
-    """All assets of a catalog."""
+    """Yield all assets of a catalog."""
     for entry in catalog.datasets.values():
         for one_pass in passes_of(catalog, entry):
             yield _definition(one_pass)

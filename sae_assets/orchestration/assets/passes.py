@@ -54,12 +54,12 @@ class PassAssets:
 
     @property
     def stage(self) -> Stage:
-        """The first of its stages; those that share a pass have the same inputs, options and partitions."""
+        """Return the first of its stages; those that share a pass have the same inputs, options and partitions."""
         return next(iter(self.outputs.values()))[0]
 
     @property
     def token_kind(self) -> str | None:
-        """The token kind of its inputs; of a pass over all kinds no input has one."""
+        """Return the token kind of its inputs; of a pass over all kinds no input has one."""
         return next(iter(self.outputs.values()))[1]
 
     def key(self, output: str) -> dg.AssetKey:
@@ -164,7 +164,7 @@ def _handed_on(
     result: Result,
     figures: Mapping[str, Any],
 ) -> Iterator[dg.Output | dg.AssetCheckResult]:
-    """The artifact for the IO manager with its metadata, then the results of its checks on what was written."""
+    """Yield the artifact for the IO manager with its metadata, then the results of its checks on what was written."""
     key, (stage, _) = one_pass.key(name), one_pass.outputs[name]
     yield dg.Output(
         FileInPlace(item) if "kept" in figures else item,
@@ -185,7 +185,7 @@ def _handed_on(
 
 @lru_cache(maxsize=1)
 def _sources(_run_id: str, root: "UPath") -> Sources:
-    """Outside contents, opened once per run: its passes follow each other in one process."""
+    """Return outside contents, opened once per run: its passes follow each other in one process."""
     return Sources(root)
 
 
@@ -197,7 +197,7 @@ def _current_file(
     inputs: Mapping[str, Any],
     provenance: "Callable[[], Provenance | None]",
 ) -> "Stored | None":
-    """The file that is there, if it is whole and what would be made now.
+    """Return the file that is there, if it is whole and what would be made now.
 
     A person may ask for what is there, and another token kind of the same pass may be due: neither is worth the hours
     of encoding.
@@ -236,7 +236,7 @@ def _read_chunks(
     store: "ArtifactStore",
     inputs: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The inputs of a model-level stage with the chunks that it reads (see ``recipes.chunks_read``).
+    """Return the inputs of a model-level stage with the chunks that it reads (see ``recipes.chunks_read``).
 
     Chunks that were registered after this was asked for, and are still to be made, are not among them; what they make
     stale is made again. Nor are partitions without a manifest, of which no look knows: they were added in the UI, or

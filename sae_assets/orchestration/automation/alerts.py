@@ -33,7 +33,7 @@ def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
 
 
 def build_alerts() -> list[dg.SensorDefinition]:
-    """The sensor that posts failed runs."""
+    """Return the sensor that posts failed runs."""
 
     @dg.run_failure_sensor(
         name=ALERT.name(),

@@ -61,7 +61,7 @@ def _request(batch: Batch, level: str) -> dg.RunRequest:
 
 
 def _digest(newest: int, scope: Scope, staleness: Staleness) -> str:
-    """All that a look depends on: Dagster's newest event, and why each artifact is to be made."""
+    """Return all that a look depends on: Dagster's newest event, and why each artifact is to be made."""
     applicable = filter(staleness.applies, scope.addresses())
     return digest([newest, *((str(address), staleness.reason(address)) for address in applicable)])
 
@@ -106,6 +106,6 @@ def _sensor(catalog: Catalog, dataset: str) -> dg.SensorDefinition:
 
 
 def build_follow(catalog: Catalog) -> Iterator[dg.SensorDefinition]:
-    """The switch of every data set."""
+    """Yield the switch of every data set."""
     for dataset in catalog.datasets:
         yield _sensor(catalog, dataset)

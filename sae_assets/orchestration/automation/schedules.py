@@ -95,7 +95,7 @@ def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, switch: swit
 
 
 def build_schedules(catalog: Catalog) -> Iterator[dg.ScheduleDefinition]:
-    """Backfill and repair of every data set."""
+    """Yield backfill and repair of every data set."""
     for dataset, entry in catalog.datasets.items():
         yield _schedule(catalog, dataset, BACKFILL, entry.backfills.cron, switches.BACKFILL)
         yield _schedule(catalog, dataset, REPAIR, entry.backfills.repair_cron, switches.REPAIR)

@@ -62,6 +62,6 @@ def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
 
 
 def build_sensors(catalog: Catalog) -> Iterator[dg.SensorDefinition]:
-    """The registering sensor of every data set."""
+    """Yield the registering sensor of every data set."""
     for dataset, entry in catalog.datasets.items():
         yield _sensor(dataset, entry)

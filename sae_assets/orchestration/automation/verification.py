@@ -47,7 +47,7 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
 
 
 def build_verification(catalog: Catalog) -> Iterator[tuple[dg.AssetChecksDefinition, dg.ScheduleDefinition]]:
-    """The check of every data set with the schedule that runs it."""
+    """Yield the check of every data set with the schedule that runs it."""
     for dataset, entry in catalog.datasets.items():
         check = _check(dataset, entry)
         selection = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey([dataset, "examples"]), NAME))

@@ -48,7 +48,8 @@ def settle(instance: dg.DagsterInstance) -> list[str]:
 
 
 def dead_process(instance: dg.DagsterInstance, record: dg.RunRecord) -> int | None:
-    """The process id of an unfinished run whose process is not there any more; None if it is, or cannot be known."""
+    """Return the process id of an unfinished run whose process is not there any more; None if it is, or cannot be
+    known."""
     process = _process(instance, record)
     if process is None or is_alive(*process):
         return None
@@ -97,7 +98,7 @@ def _is_over(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
 
 
 def waited_for(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, str]]:
-    """Each pool of which a run waits for a slot, with the runs that have its slots, as a person reads them."""
+    """Yield each pool of which a run waits for a slot, with the runs that have its slots, as a person reads them."""
     storage = instance.event_log_storage
     for pool in sorted(storage.get_concurrency_keys()):
         info = storage.get_concurrency_info(pool)

@@ -91,7 +91,7 @@ def _name(host: str) -> str:
 
 
 def _unframed(send: Send) -> Send:
-    """The same answers, which no page may show inside itself, where clicks could be led astray."""
+    """Return the same answers, which no page may show inside itself, where clicks could be led astray."""
 
     async def without_frames(message: Any) -> None:
         if message["type"] == "http.response.start":

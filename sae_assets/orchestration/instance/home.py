@@ -120,7 +120,7 @@ def prepare(settings: Settings) -> Path:
 
 
 def _placed(text: str, home: Path) -> str:
-    """A ``dagster.yaml`` that says where events are."""
+    """Return a ``dagster.yaml`` that says where events are."""
     return EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
 
 
@@ -159,7 +159,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def _opened(home: Path, settings: Settings) -> dg.DagsterInstance:
-    """The instance as its ``dagster.yaml`` describes it, with limits of pools.
+    """Return the instance as its ``dagster.yaml`` describes it, with limits of pools.
 
     Dagster's daemon or UI, started by hand beside this process, knows nothing of our lock: databases that it makes are
     waited for, and where it was faster by a moment they are looked at again. Where tables are still missing then, who
@@ -199,7 +199,8 @@ def _opened(home: Path, settings: Settings) -> dg.DagsterInstance:
 
 @contextmanager
 def history_if_there(settings: Settings) -> Iterator[tuple[dg.DagsterInstance | None, str]]:
-    """The instance of a home that has one and can be opened, else None and why; nothing is made where nothing is."""
+    """Give the instance of a home that has one and can be opened, else None and why; nothing is made where nothing
+    is."""
     folder = Path(settings.environment()["DAGSTER_HOME"])
     if not (folder / "dagster.yaml").is_file():
         yield None, f"there is no {folder / 'dagster.yaml'}"

@@ -168,7 +168,7 @@ def local_origin(run: dg.DagsterRun) -> RepositoryPythonOrigin | None:
 
 
 def version_of_code(origin: RepositoryPythonOrigin) -> str:
-    """Digest of what a worker's definitions are made from: source files, catalog, environment."""
+    """Return digest of what a worker's definitions are made from: source files, catalog, environment."""
     digest = hashlib.sha256()
     for path in sorted({*_files(Path(sae_assets.__file__).parent), *_files(_source(origin))}):
         try:
@@ -186,7 +186,7 @@ def version_of_code(origin: RepositoryPythonOrigin) -> str:
 
 
 def _source(origin: RepositoryPythonOrigin) -> Path | None:
-    """The file of the definitions, or the folder of their package."""
+    """Return the file of the definitions, or the folder of their package."""
     pointer = origin.code_pointer
     if file := getattr(pointer, "python_file", None):
         return Path(file)

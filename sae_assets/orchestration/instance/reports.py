@@ -49,7 +49,7 @@ class Reports:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
 
     def page(self, names: list[str]) -> tuple[int, str, str]:
-        """Status, kind of text and text of what stands at data set, token kind and model."""
+        """Return status, kind of text and text of what stands at data set, token kind and model."""
         try:
             catalog = load_catalog(self._settings.catalog)
             for name, entry in catalog.datasets.items():

@@ -114,7 +114,8 @@ class Pool:
                 raise
 
     def run_of(self, pid: int) -> str | None:
-        """The run that the worker with this process id executes; None if it executes none or is not of this pool."""
+        """Return the run that the worker with this process id executes; None if it executes none or is not of this
+        pool."""
         with self._lock:
             return next((worker.run_id for worker in self._workers if worker.pid == pid), None)
 
