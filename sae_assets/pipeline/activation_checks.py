@@ -55,7 +55,7 @@ def _like_other_chunks(artifact: Any, expected: Expected) -> Outcome:
 
 
 def _middle_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Median, and the median distance from it in units of a normal distribution's standard deviation."""
+    """Return median, and the median distance from it in units of a normal distribution's standard deviation."""
     middle = statistics.median(values)
     return middle, 1.4826 * statistics.median(abs(value - middle) for value in values)
 

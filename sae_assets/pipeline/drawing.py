@@ -14,7 +14,7 @@ LONGEST = 40  # letters of a name beside a row, which leave room for the row
 
 
 def new_axes(columns: int = 1, rows: int = 1, *, tall: bool = False, fitted: bool = True) -> tuple[Any, Any]:
-    """Figure and axes; ``fitted`` leaves room for whatever labels there are, in two more passes of drawing."""
+    """Return figure and axes; ``fitted`` leaves room for whatever labels there are, in two more passes of drawing."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +38,8 @@ def _in_both_themes(figure: Any) -> None:
 
 
 def _texts(figure: Any) -> Iterator[Any]:
-    """All texts but labels of ticks, which matplotlib would make in order to list them: a quarter of a picture."""
+    """Yield all texts but labels of ticks, which matplotlib would make in order to list them: a quarter of a
+    picture."""
     legends = [*figure.legends]
     yield from (*figure.texts, *filter(None, (figure._suptitle, figure._supxlabel, figure._supylabel)))
     for axis in figure.axes:
@@ -57,7 +58,8 @@ def literal(name: str) -> str:
 
 
 def markdown(figure: Any, title: str, names: Sequence[str] = ()) -> str:
-    """The picture, in fonts that have the letters of these ``names``; below it, which letters none of them has."""
+    """Return the picture, in fonts that have the letters of these ``names``; below it, which letters none of them
+    has."""
     _in_both_themes(figure)
     lettering = lettering_of(names)
     if lettering.families:

@@ -45,13 +45,13 @@ class Cost:
     whole_bytes: float = 0.0
 
     def at_first(self, opening_seconds: float) -> "Cost":
-        """The same of the first pass of a process, which opens what later ones find open."""
+        """Return the same of the first pass of a process, which opens what later ones find open."""
         seconds = (self.cpu_seconds or 0.0) + opening_seconds
         return replace(self, cpu_seconds=seconds, first=True, opening_seconds=opening_seconds)
 
     @property
     def figures(self) -> dict[str, float]:
-        """Those that are known, by their names in a run's metadata."""
+        """Return those that are known, by their names in a run's metadata."""
         named = {
             "rows": self.rows,
             "bytes": self.n_bytes,
@@ -64,7 +64,7 @@ class Cost:
 def peak_of_more(
     held_bytes: float, peak: float, times: float, block: float, whole_bytes: float = 0.0, times_whole: float = 1.0
 ) -> float:
-    """Bytes that a process holds at most in a pass over so many times the examples of one that was measured.
+    """Return bytes that a process holds at most in a pass over so many times the examples of one that was measured.
 
     What a pass takes grows with its examples until blocks are as large as they may be; what it holds of all examples
     at once grows without end.
@@ -162,7 +162,7 @@ def _peak(examples: int, cost: Cost) -> float | None:
 
 
 def _at(examples: int, points: Sequence[tuple[int, float | None]], offset: float, apart: float) -> float | None:
-    """The value of a line through these (examples, value), the latest first.
+    """Return the value of a line through these (examples, value), the latest first.
 
     Args:
         offset: in examples, what every value has beside that of its examples; infinite where all are as the latest.

@@ -13,12 +13,12 @@ CALIBRATION = "calibration"
 
 
 def frozen_settings(target: Target) -> dict[str, Any]:
-    """A setting of such a stage, so that what was kept is chosen anew once the data set is no longer frozen."""
+    """Return a setting of such a stage, so that what was kept is chosen anew once the data set is no longer frozen."""
     return {CALIBRATION: "freeze"} if target.dataset.calibration == "freeze" else {}
 
 
 def kept_choice(work: Pass, stage: Stage) -> Any | None:
-    """The artifact that is there, if its choice is to be kept: of the same code, settings, encoder and concepts.
+    """Return the artifact that is there, if its choice is to be kept: of the same code, settings, encoder and concepts.
 
     None where the data set is not frozen, or where there is no such file.
     """

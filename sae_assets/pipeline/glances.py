@@ -47,7 +47,8 @@ class ConceptFigure:
 
 
 def lines(title: str, rows: Sequence[ConceptFigure], beside: str = "") -> str:
-    """A dot for each concept's figure, a line for its interval, a tick for what stands ``beside``; without NaN."""
+    """Return a dot for each concept's figure, a line for its interval, a tick for what stands ``beside``; without
+    NaN."""
     figures = [row for row in rows if row.value == row.value]
     for count in range(min(len(figures), ROOM), -1, -1):
         suffix = f", first {count} of {len(figures)}" if count < len(figures) else ""
@@ -84,7 +85,8 @@ def _place(value: float) -> int:
 
 
 def bars(title: str, counts: "np.ndarray", low: float, high: float) -> str:
-    """A histogram: equal parts from ``low`` to ``high`` (or equal factors, if the caller says so in the title)."""
+    """Return a histogram: equal parts from ``low`` to ``high`` (or equal factors, if the caller says so in the
+    title)."""
     width = WIDTH // BARS
     heights = [round(TALL * count / max(counts.max(), 1)) or int(count > 0) for count in counts.tolist()]
     path = "".join(f"v-{height}h{width}v{height}" if height else f"h{width}" for height in heights)
@@ -95,7 +97,7 @@ def bars(title: str, counts: "np.ndarray", low: float, high: float) -> str:
 
 
 def histogram(title: str, values: "np.ndarray") -> str:
-    """Values above 0 in parts of equal factors."""
+    """Return values above 0 in parts of equal factors."""
     import numpy as np
 
     if not len(values):
@@ -146,7 +148,7 @@ def glance_at_unit_stats(stats: "UnitStats") -> str:
 
 
 def glance_at_unit_mapping(mapping: "UnitMapping") -> str:
-    """Shares of units by what became of them."""
+    """Return shares of units by what became of them."""
     counts = mapping.reasons.bincount(minlength=len(REASONS)).tolist()
     title = f"{mapping.n_filtered:,} of {mapping.n_original:,} units are kept; share by reason"
     counted = zip(REASONS, counts, strict=True)
@@ -160,7 +162,7 @@ def glance_at_pruning_audit(audit: "PruningAudit") -> str:
 
 
 def glance_at_thresholds(thresholds: "Thresholds") -> str:
-    """Cut-offs of concepts' units at the tail fraction in the middle."""
+    """Return cut-offs of concepts' units at the tail fraction in the middle."""
     middle = len(thresholds.tail_fractions) // 2
     cutoffs = thresholds.values[:-1, :, middle : middle + 1].flatten()
     valid = cutoffs[~cutoffs.isnan()].numpy()
@@ -225,7 +227,7 @@ def glance_at_coalitions(coalitions: "CoalitionChoice") -> str:
 
 
 def glance_at_controls(controls: "Controls") -> str:
-    """The unit beside the best control that is no SAE."""
+    """Return the unit beside the best control that is no SAE."""
     import numpy as np
 
     f1, names = controls.f1.numpy(), [name if level == "examples" else "" for level, name, _ in controls.detectors]

@@ -83,7 +83,7 @@ def _lettering(letters: frozenset[str]) -> Lettering:
 
 
 def _drawn(font: "FT2Font", letters: Iterable[str]) -> frozenset[str]:
-    """Those of the letters for which the font has outlines, which pixels and coloured emoji are not."""
+    """Return those of the letters for which the font has outlines, which pixels and coloured emoji are not."""
     glyphs = font.get_charmap() if font.scalable else {}
     return frozenset(letter for letter in letters if ord(letter) in glyphs and _has_outline(font, letter))
 

@@ -122,7 +122,7 @@ def _counter() -> Any:
 
 
 def _in_use() -> int | None:
-    """Bytes that this process has in use; None where the system does not tell."""
+    """Return bytes that this process has in use; None where the system does not tell."""
     counter = _counter()
     if counter is not None:
         counts = counter()
@@ -131,7 +131,7 @@ def _in_use() -> int | None:
 
 
 def _resident() -> int | None:
-    """Bytes of memory that this process holds; None where the system does not tell."""
+    """Return bytes of memory that this process holds; None where the system does not tell."""
     try:
         # Not by pathlib: it is asked a hundred times a second, which was a twentieth of all that a run computed.
         file = os.open("/proc/self/statm", os.O_RDONLY)

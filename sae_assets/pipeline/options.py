@@ -47,7 +47,7 @@ def _as_of(name: str) -> str:
 
 
 def _choices(name: str) -> tuple[str, ...]:
-    """The words that the catalog's key of this name takes."""
+    """Return the words that the catalog's key of this name takes."""
     return get_args(Detection.model_fields[name].annotation)
 
 
@@ -174,7 +174,7 @@ class RunOptions:
     values: Mapping[type[Options], Options] = field(default_factory=dict)
 
     def of(self, kind: type[Kind]) -> Kind:
-        """The options of this kind; the defaults if none of them was set."""
+        """Return the options of this kind; the defaults if none of them was set."""
         return self.values.get(kind, kind())  # type: ignore[return-value]
 
 

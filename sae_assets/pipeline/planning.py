@@ -39,7 +39,7 @@ class Scope:
 
     @classmethod
     def whole(cls, catalog: Catalog, dataset: str, chunks: Sequence[str]) -> "Scope":
-        """Everything that a data set's registered chunks should have."""
+        """Return everything that a data set's registered chunks should have."""
         entry = catalog.datasets[dataset]
         return cls(dataset, entry.models, entry.token_kinds, chunks, stages_of(entry))
 
@@ -48,7 +48,7 @@ class Scope:
         return {slot_of(address) for address in self.addresses()}
 
     def addresses(self) -> Iterator[Address]:
-        """Every artifact, inputs before what reads them."""
+        """Yield every artifact, inputs before what reads them."""
         for name in self.stages:
             stage = STAGES[name]
             if stage.level == "dataset-chunk":
@@ -99,7 +99,7 @@ class Batch:
         return frozenset().union(*self.waits.values())
 
     def without(self, out: Collection[Address]) -> "Batch | None":
-        """The same run without what is left out or waits for it; None if nothing stays."""
+        """Return the same run without what is left out or waits for it; None if nothing stays."""
         waits = {address: waits for address, waits in self.waits.items() if address not in out and not waits & set(out)}
         return Batch(waits) if waits else None
 
@@ -144,12 +144,12 @@ class Plan:
 
     @property
     def ready(self) -> tuple[Batch, ...]:
-        """Runs that wait for nothing."""
+        """Return runs that wait for nothing."""
         return tuple(batch for batch in self.batches if not batch.waits_for)
 
     @property
     def in_sequence(self) -> tuple[Batch, ...]:
-        """Runs that can be made one after another: each waits only for what an earlier one of them makes.
+        """Return runs that can be made one after another: each waits only for what an earlier one of them makes.
 
         What waits for something that *may* have to be made anew, once its own input was, is none of them.
         """
@@ -164,7 +164,7 @@ class Plan:
 
     @property
     def addresses(self) -> frozenset[Address]:
-        """Everything that is planned."""
+        """Return everything that is planned."""
         return frozenset(address for batch in self.batches for address in batch.addresses)
 
 
@@ -219,7 +219,7 @@ class Outlook:
         return self.staleness.reason(address) or "no run is recorded"
 
     def reads(self, address: Address) -> Iterator[Address]:
-        """The artifacts that an artifact is made from: the one rule of who waits for whom.
+        """Yield the artifacts that an artifact is made from: the one rule of who waits for whom.
 
         An aggregate reads the chunks that hold an example of its splits, and of every chunk the labels that say so; one
         that is frozen and there reads nothing any more.
@@ -238,7 +238,7 @@ class Outlook:
                 yield from (STAGES[name].beside(address, chunk) for name in stage.chunk_inputs if name != "labels")
 
     def chunks_read(self, address: Address) -> list[str]:
-        """The chunks whose examples an artifact is made from."""
+        """Return the chunks whose examples an artifact is made from."""
         if address.chunk is not None:
             return [address.chunk]
         return [chunk for chunk in self.scope.chunks if self._is_read(address, chunk)]
@@ -291,7 +291,8 @@ class Outlook:
 
 
 def _batches(planned: Iterable[Address], pending: "dict[Address, frozenset[Address]]") -> Iterator[Batch]:
-    """Artifacts of one partition that one run can make, in order; what waits for others goes in a run of its own."""
+    """Yield artifacts of one partition that one run can make, in order; what waits for others goes in a run of its
+    own."""
     for _, group in groupby(planned, key=lambda address: _segment(address.stage)):
         partitions: dict[tuple[str | None, str | None], list[Address]] = {}
         for address in group:
@@ -310,7 +311,7 @@ def _batches(planned: Iterable[Address], pending: "dict[Address, frozenset[Addre
 
 
 def slot_of(address: Address) -> tuple[Any, ...]:
-    """Data set, partition and row of stages: what one run can make at most."""
+    """Return data set, partition and row of stages: what one run can make at most."""
     return (address.dataset, address.model, address.chunk, _segment(address.stage))
 
 

@@ -67,7 +67,7 @@ def plot_sparse_activations(rows: "SparseActivations") -> str:
 
 
 def plot_unit_stats(stats: "UnitStats") -> str:
-    """Histogram of the density of units that fire, on a logarithmic axis."""
+    """Return histogram of the density of units that fire, on a logarithmic axis."""
     import numpy as np
 
     figure, axes = new_axes(tall=True)
@@ -88,7 +88,7 @@ def plot_unit_stats(stats: "UnitStats") -> str:
 
 
 def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
-    """p99 against density, each unit by its reason, with the pruning limits as lines."""
+    """Return p99 against density, each unit by its reason, with the pruning limits as lines."""
     figure, axes = new_axes(tall=True)
     axis = axes[0, 0]
     for index, reason in enumerate(REASONS):
@@ -114,7 +114,7 @@ def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
 
 
 def plot_detection(stats: "DetectionStats", most: int = 12) -> str:
-    """F1 against the tail fraction of the unit with each concept's best cal F1, on cal and test."""
+    """Return F1 against the tail fraction of the unit with each concept's best cal F1, on cal and test."""
     f1 = stats.f1.nan_to_num(-1.0)
     best = f1[0].amax(-1)
     names = range(len(stats.concepts)) if best.numel() else ()
@@ -169,7 +169,8 @@ def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
 
 
 def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
-    """Row precision, recall and F1 on test of each concept's best unit by cal rows, with the interval of the F1."""
+    """Return row precision, recall and F1 on test of each concept's best unit by cal rows, with the interval of the
+    F1."""
     import numpy as np
 
     best = [(name, pair) for name, pair in zip(alignment.concepts, alignment.best.tolist(), strict=True) if pair >= 0]
@@ -197,7 +198,7 @@ def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
 
 
 def plot_localization(localization: "Localization", most: int = 12) -> str:
-    """Row F1 on test of each located concept by every method, with its interval, and that of whole examples."""
+    """Return row F1 on test of each located concept by every method, with its interval, and that of whole examples."""
     import numpy as np
 
     whole = localization.whole_rate("f1")[1].numpy()
@@ -222,7 +223,8 @@ def plot_localization(localization: "Localization", most: int = 12) -> str:
 
 
 def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
-    """Cal F1 of each concept's best unit of all and of the best that is kept, and the rule that removed the former."""
+    """Return cal F1 of each concept's best unit of all and of the best that is kept, and the rule that removed the
+    former."""
     import numpy as np
 
     names = audit.concepts[:most]

@@ -45,7 +45,7 @@ class Wanted:
 def show_examples(
     work: Pass, choices: "Mapping[int, list[Wanted]]", units: Sequence[int | None]
 ) -> "dict[tuple[int, str, int], Shown]":
-    """The examples that are wanted, by concept, kind and place; chunks without any are not read.
+    """Return the examples that are wanted, by concept, kind and place; chunks without any are not read.
 
     Args:
         choices: by number of a test example; units: of each concept, original ids.
@@ -97,7 +97,7 @@ class _Seen:
     truth: Any
 
     def values(self, unit: int) -> "np.ndarray":
-        """float32 [n_rows]: the unit's value on every row of the example."""
+        """Return float32 [n_rows]: the unit's value on every row of the example."""
         import numpy as np
 
         first, last = self.sparse.row_offsets[[self.rows.start, self.rows.stop]].tolist()
@@ -108,7 +108,7 @@ class _Seen:
         return values
 
     def true_rows(self, concept: str) -> "np.ndarray":
-        """bool [n_rows]: which rows are the concept's."""
+        """Return bool [n_rows]: which rows are the concept's."""
         import numpy as np
 
         number = self.truth.concepts.index(concept)
@@ -132,7 +132,7 @@ def _spans(places: Any, rows: slice) -> list[tuple[int, int]] | None:
 
 
 def room_for_pictures(n_concepts: int) -> int:
-    """Bytes of pictures beside which a page of so many concepts stays below ``PAGE_BYTES``."""
+    """Return bytes of pictures beside which a page of so many concepts stays below ``PAGE_BYTES``."""
     return max(0, min(MOST_BYTES, PAGE_BYTES - FRAME_BYTES - CONCEPT_BYTES * n_concepts))
 
 
@@ -164,7 +164,7 @@ class _Drawing:
         threshold: float,
         pair: "Sequence[np.ndarray] | None",
     ) -> Shown:
-        """An example as it is shown for a concept."""
+        """Return an example as it is shown for a concept."""
         caption = f"{seen.name}, {figure(choice.score)}"
         try:
             if isinstance(self._reader, ImageReader):

@@ -46,7 +46,7 @@ CURVE_POINTS = 160
 
 
 def gather(work: Pass) -> Content:
-    """Everything that the report of a pass shows.
+    """Return everything that the report of a pass shows.
 
     Raises:
         MismatchError: labels of other concepts than the pairs are of.
@@ -113,7 +113,7 @@ def _units_of(best: Any) -> list[int | None]:
 
 
 def _tables(work: Pass) -> Tables:
-    """The stages' tables; of rows only the lines of units that some concept may show."""
+    """Return the stages' tables; of rows only the lines of units that some concept may show."""
     tables = {}
     for name in TABLES:
         if name in work.inputs:
@@ -165,7 +165,7 @@ def _choose(
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """So many points that a drawing still shows every bend; the last one stays."""
+    """Return so many points that a drawing still shows every bend; the last one stays."""
     step = -(-len(points) // CURVE_POINTS) or 1
     return [*points[:-1:step], *points[-1:]]
 
@@ -177,7 +177,7 @@ def _n_examples(work: Pass) -> dict[str, int]:
 
 
 def _sizes(work: Pass, rows: Mapping[str, int]) -> dict[str, int]:
-    """Rows (given by chunk), units and bytes of the activations, without reading them."""
+    """Return rows (given by chunk), units and bytes of the activations, without reading them."""
     chunks, address = work.inputs["sparse_activations"], work.target.address
     stored = sum(
         work.store.size(Address(address.dataset, "sparse_activations", address.token_kind, address.model, key))

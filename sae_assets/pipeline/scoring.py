@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def catalog_or(target: Target, options: Options, names: Sequence[str]) -> dict[str, Any]:
-    """Keys of ``detection``: as set for one run, else as the data set's catalog entry says."""
+    """Return keys of ``detection``: as set for one run, else as the data set's catalog entry says."""
     overrides = {name: getattr(options, name) for name in names}
     return {
         name: getattr(target.dataset.detection, name) if value is None else value for name, value in overrides.items()
@@ -67,7 +67,7 @@ class Unlocated:
 
 
 def read_rows(work: Pass, concepts: Sequence[str], unlocated: Unlocated | None = None) -> Rereadable:
-    """The activations of a pass with their truth and splits, as ops take them; each time, chunks are read anew.
+    """Return the activations of a pass with their truth and splits, as ops take them; each time, chunks are read anew.
 
     Args:
         unlocated: counts the labels the first time.
@@ -98,7 +98,7 @@ def gather_scores(
     n_units: int | None = None,
     unlocated: Unlocated | None = None,
 ) -> "tuple[GatheredScores, dict[str, list[Any]]]":
-    """The scores of the examples of cal and test, and by split their numbers of rows chunk by chunk.
+    """Return the scores of the examples of cal and test, and by split their numbers of rows chunk by chunk.
 
     Each chunk is read once.
 

@@ -42,7 +42,7 @@ class Target:
 
     @property
     def model(self) -> Model:
-        """The model's entry; of artifacts without a model there is none to ask for."""
+        """Return the model's entry; of artifacts without a model there is none to ask for."""
         assert self.address.model is not None
         return self.catalog.models[self.address.model]
 
@@ -68,7 +68,7 @@ class Sources:
         self._manifests: dict[tuple[str, str], Manifest] = {}
 
     def reader(self, dataset: Dataset) -> "Reader":
-        """The data set's reader.
+        """Return the data set's reader.
 
         Raises:
             UnreadableDatasetError: as ``open_registered``; of all chunks, then, and not of one.
@@ -81,7 +81,7 @@ class Sources:
         return self._readers[dataset.name]
 
     def manifest(self, target: Target) -> "Manifest":
-        """The chunk's manifest. Raises: StoredFileError, as ``read_manifest``."""
+        """Return the chunk's manifest. Raises: StoredFileError, as ``read_manifest``."""
         key = (target.address.dataset, target.chunk)
         if key not in self._manifests:
             self._manifests[key] = read_manifest(self._root, *key)
@@ -113,11 +113,12 @@ class Pass:
     store: "ArtifactStore"
 
     def artifact(self, stage: str) -> Any:
-        """The artifact of an input that is one."""
+        """Return the artifact of an input that is one."""
         return self.inputs[stage].artifact
 
     def pairs(self, stage: str, other: str = "labels") -> "Rereadable":
-        """Artifacts of two chunk-level inputs, chunk by chunk; each time it is gone through they are read anew."""
+        """Return artifacts of two chunk-level inputs, chunk by chunk; each time it is gone through they are read
+        anew."""
         return Rereadable(lambda: chunk_by_chunk(self.inputs[stage], self.inputs[other]))
 
 
@@ -150,7 +151,7 @@ Made = Mapping[tuple[str, str], Result]  # by stage name and token kind ("" of s
 
 
 def no_settings(_target: Target, _options: Options) -> dict[str, Any]:
-    """Settings of a stage whose result no catalog key and no option changes."""
+    """Return settings of a stage whose result no catalog key and no option changes."""
     return {}
 
 
@@ -160,7 +161,7 @@ def every_dataset(_dataset: Dataset) -> bool:
 
 
 def nothing_outside(_target: Target, _sources: Sources, _options: Options) -> dict[str, str]:
-    """Outside contents of a stage that reads the store alone."""
+    """Return outside contents of a stage that reads the store alone."""
     return {}
 
 
@@ -252,13 +253,14 @@ class Stage:
     def address(
         self, dataset: str, token_kind: str | None = None, model: str | None = None, chunk: str | None = None
     ) -> Address:
-        """The address of one of its artifacts; parts that do not apply at its level are left out."""
+        """Return the address of one of its artifacts; parts that do not apply at its level are left out."""
         if self.level == "dataset-chunk":
             return Address(dataset, self.name, chunk=chunk)
         return Address(dataset, self.name, token_kind, model, chunk if self.level == "chunk" else None)
 
     def beside(self, address: Address, chunk: str | None = None) -> Address:
-        """The address of its artifact for the data set, token kind and model of another one, and that one's chunk."""
+        """Return the address of its artifact for the data set, token kind and model of another one, and that one's
+        chunk."""
         return self.address(address.dataset, address.token_kind, address.model, chunk or address.chunk)
 
     def only(self, work: Pass, result: Result) -> Made:

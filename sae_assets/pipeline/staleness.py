@@ -89,7 +89,7 @@ class Staleness:
         return not any(self.is_imported(STAGES["sparse_activations"].beside(address, chunk)) for chunk in chunks)
 
     def model_inputs(self, address: Address) -> tuple[str, ...]:
-        """The model-level stages that an artifact is made from: of the optional ones those that there can be."""
+        """Return the model-level stages that an artifact is made from: of the optional ones those that there can be."""
         stage, entry = STAGES[address.stage], self.catalog.datasets[address.dataset]
         optional = (
             name
@@ -119,7 +119,7 @@ class Staleness:
         return counts is None or holds_any(counts, splits)
 
     def inputs(self, address: Address) -> "dict[str, Any]":
-        """Headers of what an artifact is made from: of one chunk, or readers of the chunks an aggregate reads.
+        """Return headers of what an artifact is made from: of one chunk, or readers of the chunks an aggregate reads.
 
         Raises:
             StoredFileError, MissingChunksError, DatasetError: an input that is missing or cannot be read.
@@ -133,7 +133,7 @@ class Staleness:
         return inputs | chunks_read(stage, address.dataset, readers, allow_missing=self.allows_gaps(address))
 
     def _lacking(self, address: Address) -> list[str]:
-        """Names of the stages that an artifact reads and of which something is missing."""
+        """Return names of the stages that an artifact reads and of which something is missing."""
         stage = STAGES[address.stage]
         per_chunk = stage.chunk_inputs if stage.level == "model" else ()
         beside = (*self.model_inputs(address), *(() if per_chunk else stage.chunk_inputs))

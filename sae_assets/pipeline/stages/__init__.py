@@ -54,10 +54,10 @@ def stage_range(first: str | None, last: str | None) -> tuple[str, ...]:
 
 
 def stages_of(dataset: Dataset, among: Iterable[str] = ORDER) -> tuple[str, ...]:
-    """Those of these stages that a data set has."""
+    """Return those of these stages that a data set has."""
     return tuple(name for name in among if STAGES[name].applies(dataset))
 
 
 def options_kinds() -> list[type[Options]]:
-    """Every kind of options that some stage takes."""
+    """Return every kind of options that some stage takes."""
     return list(dict.fromkeys(stage.options for stage in STAGES.values()))

@@ -57,7 +57,7 @@ def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
 
 
 def parts_of(labels: Any, halved: bool) -> tuple[str, ...]:
-    """Splits of a chunk's examples; ``halved``, half of cal by the hash of its ids takes the place of train."""
+    """Return splits of a chunk's examples; ``halved``, half of cal by the hash of its ids takes the place of train."""
     if not halved:
         return tuple(labels.splits)
     return tuple(

@@ -106,7 +106,7 @@ def _make(work: Pass) -> Made:
 
 
 def _largest(work: Pass, data: "ControlData") -> "LargestScores | None":
-    """The largest scores of rows in the directions of DiffMean, which the labels of all chunks decide.
+    """Return the largest scores of rows in the directions of DiffMean, which the labels of all chunks decide.
 
     The directions follow from what is stored. Rows are not, so those of cal and test go through the model once more,
     where examples have more than one; None where the catalog does not want that.

@@ -31,7 +31,8 @@ def _settings(target: Target, _options: Options) -> dict[str, Any]:
 
 
 def _outside(target: Target, sources: Sources, options: Options) -> dict[str, str]:
-    """Transformer and embedding files, which say how many rows there are and where; ``cls`` rows are the examples."""
+    """Return transformer and embedding files, which say how many rows there are and where; ``cls`` rows are the
+    examples."""
     if target.token_kind == "cls":
         return {}
     transformer = {"transformer": digest(transformer_identity(target.model.transformer))}

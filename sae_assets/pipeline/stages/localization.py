@@ -41,7 +41,7 @@ def _settings(target: Target, options: Any) -> dict[str, Any]:
 
 
 def _localized(artifact: Any, _expected: Expected) -> Outcome:
-    """Concepts with row figures on test; there are none where nothing is located."""
+    """Return concepts with row figures on test; there are none where nothing is located."""
     f1, whole = artifact.rate("f1")[:, 1], artifact.whole_rate("f1")[1].tolist()
     best = f1[1:].nan_to_num(-1).amax(0).tolist()
     compared = [number for number, value in enumerate(whole) if value == value and best[number] >= 0]

@@ -44,7 +44,7 @@ CONTROL_INPUTS = "control_inputs"
 
 
 def make_rows(work: Pass) -> Made:
-    """All that is made of rows while they are there."""
+    """Return all that is made of rows while they are there."""
     assert isinstance(work.options, EncodeOptions)
     target, examples, settings = work.target, work.artifact("examples"), _of_rows(work.target.model, work.options)
     reader = work.sources.reader(target.dataset)
@@ -116,13 +116,13 @@ def _expect_rows(work: Pass) -> None:
 
 
 def settings_of(target: Target, options: Any) -> dict[str, Any]:
-    """k_stored (None: all), precision, forward_batch (None: by device), and what values are rounded to, if to anything;
-    with the catalog's values filled in."""
+    """Return k_stored (None: all), precision, forward_batch (None: by device), and what values are rounded to, if to
+    anything; with the catalog's values filled in."""
     return _of_kind(target, target.token_kind, _of_rows(target.model, options))
 
 
 def _of_rows(model: Model, options: Any) -> dict[str, Any]:
-    """The settings of rows that are encoded."""
+    """Return the settings of rows that are encoded."""
     assert isinstance(options, EncodeOptions)
     return {
         "k_stored": model.k_stored if options.k_stored is None else options.k_stored or None,
@@ -133,7 +133,7 @@ def _of_rows(model: Model, options: Any) -> dict[str, Any]:
 
 
 def _of_kind(target: Target, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a token kind: pooled rows are kept whole."""
+    """Return the settings of a token kind: pooled rows are kept whole."""
     return {**settings, "k_stored": None} if is_pooled(target.dataset, target.model, kind) else settings
 
 
@@ -143,7 +143,8 @@ def encoder_identity(target: Target, options: Any) -> dict[str, str] | None:
 
 
 def catalog_keys(target: Target) -> dict[str, Any]:
-    """The settings, and where in the transformer rows are read and how texts become tokens: files are not looked at."""
+    """Return the settings, and where in the transformer rows are read and how texts become tokens: files are not looked
+    at."""
     names = ("layer", "hidden_state", "module", "max_tokens", "prepend_bos")
     read = {name: getattr(target.model, name) for name in names}
     if target.model.modality == "text" and target.token_kind == "cls":
@@ -207,7 +208,8 @@ def limits_of(target: Target) -> dict[str, Any]:
 
 
 def figures_beside(target: Target, cls: Any, results: Mapping[str, Any], store: "ArtifactStore") -> dict[str, float]:
-    """Figures of the patch or token rows of a chunk, units being those that as many rows as ``cls`` has would have.
+    """Return figures of the patch or token rows of a chunk, units being those that as many rows as ``cls`` has would
+    have.
 
     Nothing of rows that are pooled from them, and none where these rows are neither made nor stored.
 
@@ -235,7 +237,7 @@ def ratios(**parts: tuple[float, float]) -> dict[str, float]:
 
 
 def sparse_counts(artifact: Any) -> dict[str, Any]:
-    """Figures of sparse rows: how many there are and how sparse they are."""
+    """Return figures of sparse rows: how many there are and how sparse they are."""
     units = len(artifact.active_units())
     return {
         "rows": artifact.n_rows,

@@ -30,7 +30,7 @@ def _make(work: Pass) -> Made:
 
 
 def fractions_settings(target: Target, options: Any) -> dict[str, Any]:
-    """Tail fractions: as set for one run, else as the data set's catalog entry says."""
+    """Return tail fractions: as set for one run, else as the data set's catalog entry says."""
     assert isinstance(options, ThresholdOptions)
     fractions = target.dataset.detection.tail_fractions if options.tail_fractions is None else options.tail_fractions
     return {"tail_fractions": list(fractions)}

@@ -13,7 +13,7 @@ from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 
 def pruning_rules(model: Model, options: MappingOptions) -> Pruning:
-    """The catalog's rules of a model with what was set for one run on top.
+    """Return the catalog's rules of a model with what was set for one run on top.
 
     Raises:
         CatalogError: rules of fixed pruning given where pruning is adaptive, or missing where it is fixed.
