@@ -23,5 +23,5 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """A module of this package, imported when it is first asked for: they load Dagster."""
+    """Return a module of this package, imported when it is first asked for: they load Dagster."""
     return submodule(__name__, name)

@@ -58,7 +58,7 @@ class _Measured:
 
 
 def calibrated(session: Session, planned: Planned, addresses: Collection[Address]) -> Calibration:
-    """Costs of what one pass makes of a few examples and of as many as some seconds allow.
+    """Return costs of what one pass makes of a few examples and of as many as some seconds allow.
 
     Args:
         addresses: what the pass of a chunk is to make, all of one model.
@@ -78,7 +78,7 @@ def calibrated(session: Session, planned: Planned, addresses: Collection[Address
 
 
 def spread(records: Sequence[Record], count: int) -> tuple[str, ...]:
-    """Ids of so many of these, evenly from first to last: those that come first may be of one sort."""
+    """Return ids of so many of these, evenly from first to last: those that come first may be of one sort."""
     count = min(count, len(records))
     return tuple(records[number * len(records) // count].example_id for number in range(count))
 
@@ -111,7 +111,7 @@ def _opening_of_truth(session: Session, planned: Planned, model: str) -> dict[tu
 
 
 def _encoded(session: Session, planned: Planned, addresses: Collection[Address], folder: str) -> Costs:
-    """Costs of encoding by some passes over a few examples, in which opening is told from what examples take.
+    """Return costs of encoding by some passes over a few examples, in which opening is told from what examples take.
 
     The first one opens the model, and the first large one what small ones do without: compiled loops, and the choice
     of how rows are screened.

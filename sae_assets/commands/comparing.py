@@ -64,7 +64,7 @@ def compare(session: Session, names: Sequence[str]) -> dict[str, Any]:
 
 
 def others_of(session: Session, address: Address) -> list[str]:
-    """Names of the other results of a data set, which can be compared with these."""
+    """Return names of the other results of a data set, which can be compared with these."""
     labels = [label_of(each) for each in _addresses(session, address.dataset)]
     return [label for label in labels if label != label_of(address)]
 
@@ -75,7 +75,7 @@ def label_of(address: Address) -> str:
 
 
 def _addresses(session: Session, name: str) -> list[Address]:
-    """Addresses of the best pairs that a name stands for."""
+    """Return addresses of the best pairs that a name stands for."""
     dataset, *rest = name.split("/")
     entry = session.catalog.datasets[match_name(dataset, session.catalog.datasets, "data set")]
     if not rest:

@@ -153,7 +153,7 @@ def _figures(
 
 
 def _stated_l0(catalog: "Catalog", dataset: "Dataset", model: str, kind: str) -> int | None:
-    """Active units per row that the checkpoint's own name promises; nothing of rows that are pooled."""
+    """Return active units per row that the checkpoint's own name promises; nothing of rows that are pooled."""
     entry = catalog.models[model]
     path = None if is_pooled(dataset, entry, kind) else locate_sae(entry.sae, download=False)
     return None if path is None else named_l0(path)

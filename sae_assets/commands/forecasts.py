@@ -133,7 +133,7 @@ def _are_read(entry: Dataset, address: Address) -> bool:
 
 
 def _together(costs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Sums of the costs, and the largest memory; None of what one of them does not say."""
+    """Return sums of the costs, and the largest memory; None of what one of them does not say."""
     sums = {name: _sum([cost.get(name) for cost in costs]) for name in ("rows", "bytes", "cpu_seconds")}
     peaks = [cost["peak_bytes"] for cost in costs if cost.get("peak_bytes") is not None]
     return {**sums, "peak_bytes": max(peaks, default=None)}

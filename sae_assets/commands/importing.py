@@ -92,7 +92,8 @@ def _width(session: "Session", model: str) -> int:
 
 
 def _patches(session: "Session", dataset: str, model: str, otherwise: int) -> int:
-    """Patches of an image under the model's transform; ``otherwise`` where nothing here says how many there are."""
+    """Return patches of an image under the model's transform; ``otherwise`` where nothing here says how many there
+    are."""
     transformer = session.catalog.models[model].transformer
     if transformer is None or "patch" in session.catalog.datasets[dataset].embeddings.get(model, {}):
         return otherwise
@@ -103,7 +104,7 @@ def _patches(session: "Session", dataset: str, model: str, otherwise: int) -> in
 
 
 def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows: int) -> dict[str, tuple[int, int]]:
-    """Row range of every example, by id.
+    """Return row range of every example, by id.
 
     Raises:
         StoredFileError: the files hold another number of rows than the data set's examples have.
@@ -140,7 +141,7 @@ def _write_chunk(
     session: "Session", runner: Runner, address: Address, files: Any, starts: dict[str, tuple[int, int]],
     n_units: int,
 ) -> tuple[int, int]:  # fmt: skip
-    """Entries and bytes of one chunk, written, recorded in the instance's history and checked."""
+    """Return entries and bytes of one chunk, written, recorded in the instance's history and checked."""
     examples = session.store.read(Address(address.dataset, "examples", chunk=address.chunk))
     ranges = [starts[example] for example in examples.artifact.example_ids]
     rows = files.read(ranges, n_units)

@@ -107,7 +107,7 @@ class _Rows:
 
     @property
     def of_rows(self) -> dict[str, Any]:
-        """Arguments that every protocol over rows takes."""
+        """Return arguments that every protocol over rows takes."""
         budget = self.session.resources["compute"].memory_budget
         return {"concepts": self.concepts, "n_units": self.n_units, "memory_budget": budget}
 
@@ -115,7 +115,7 @@ class _Rows:
 def report(
     session: Session, protocol: str, dataset: str, model: str, token_kind: str | None, pooling: str | None = None
 ) -> dict[str, Any]:
-    """Figures of one protocol as plain values: of the data set, and of each concept.
+    """Return figures of one protocol as plain values: of the data set, and of each concept.
 
     Args:
         pooling: of sae-probes, instead of its own.

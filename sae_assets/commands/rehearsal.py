@@ -40,7 +40,8 @@ def rehearsed(
     count: int,
     opening: Mapping[tuple[str, str], float],
 ) -> Costs:
-    """Costs of the stages of a data set and model, up to the last planned, of so many examples, where they can be made.
+    """Return costs of the stages of a data set and model, up to the last planned, of so many examples, where they can
+    be made.
 
     Args:
         address: any of the model's; kinds: token kinds that are planned.
@@ -154,7 +155,8 @@ class _Rehearsal:
     def _expected_peak(
         self, meter: PassMeter, stage: Stage, budget: int, whole_bytes: float = 0.0, times_read: float = 1.0
     ) -> float:
-        """Bytes at most, as many examples as are planned; no less than before: little is given back between passes.
+        """Return bytes at most, as many examples as are planned; no less than before: little is given back between
+        passes.
 
         Aggregates hold the chunks besides that a run keeps for its later passes.
 

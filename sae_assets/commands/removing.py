@@ -45,7 +45,7 @@ class Removal:
 def find_removal(
     session: "Session", dataset: str, chunks: Sequence[str] | None, *, unregistered: bool = False
 ) -> Removal:
-    """Files of these chunks (None: the whole data set, aggregates included), and aggregates that become stale.
+    """Return files of these chunks (None: the whole data set, aggregates included), and aggregates that become stale.
 
     Args:
         unregistered: also whatever Dagster alone lists as a chunk, which may have any name.

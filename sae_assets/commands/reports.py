@@ -60,6 +60,6 @@ def write_report(
 
 
 def _compared(session: Session, address: Address) -> dict[str, Any] | None:
-    """The data set's other results beside these; None where there is none."""
+    """Return the data set's other results beside these; None where there is none."""
     others = others_of(session, address)
     return compare(session, [label_of(address), *others]) if others else None

@@ -30,7 +30,7 @@ class Asked(TypedDict, total=False):
 
 
 def parse_options(**options: object) -> RunOptions:
-    """Options of the stages from what was given on the command line; None is "not given".
+    """Return options of the stages from what was given on the command line; None is "not given".
 
     Raises:
         CatalogError: values out of range; all of them are named.
@@ -45,7 +45,7 @@ def parse_options(**options: object) -> RunOptions:
 
 
 def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:
-    """Keys of chunks as a person numbers them; whether they are registered is not looked at.
+    """Return keys of chunks as a person numbers them; whether they are registered is not looked at.
 
     Raises:
         CatalogError: something else than a number.
@@ -57,7 +57,7 @@ def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:
 
 
 def token_kinds_among(catalog: Catalog, dataset: str, kinds: Sequence[str] | None) -> list[str]:
-    """The data set's kinds among these; None is all of them, an empty sequence its first (patch or token).
+    """Return the data set's kinds among these; None is all of them, an empty sequence its first (patch or token).
 
     Raises:
         CatalogError: the data set has none of them, with a suggestion.
@@ -71,7 +71,7 @@ def token_kinds_among(catalog: Catalog, dataset: str, kinds: Sequence[str] | Non
 
 
 def models_among(catalog: Catalog, dataset: str, models: Sequence[str] | None) -> list[str]:
-    """The data set's models among these; None is all of them. Raises: CatalogError: an unknown model."""
+    """Return the data set's models among these; None is all of them. Raises: CatalogError: an unknown model."""
     used = catalog.datasets[dataset].models
     if not models:
         return list(used)

@@ -76,7 +76,7 @@ class Session:
 
     @cached_property
     def instance(self) -> "Instance":
-        """Dagster's history of this home; it is opened when it is first asked for."""
+        """Return Dagster's history of this home; it is opened when it is first asked for."""
         from sae_assets.orchestration.instance.home import open_instance  # noqa: PLC0415 - loads Dagster
 
         return self._open.enter_context(open_instance(self.settings))
@@ -98,14 +98,15 @@ class Session:
         return registered
 
     def _told_of(self, dataset: str, chunks: list[str]) -> "Instance":
-        """Dagster's instance, which knows these chunks: it has no history of one whose partition somebody deleted."""
+        """Return Dagster's instance, which knows these chunks: it has no history of one whose partition somebody
+        deleted."""
         from sae_assets.orchestration.automation.sensors import announce  # noqa: PLC0415 - loads Dagster
 
         announce(dataset, chunks, self.instance)
         return self.instance
 
     def chunks_of(self, dataset: str) -> list[str]:
-        """Keys of the registered chunks."""
+        """Return keys of the registered chunks."""
         return [manifest.key for manifest in read_manifests(self.store.root, dataset)]
 
     def outlook(self, dataset: str, options: RunOptions | None = None) -> Outlook:
@@ -145,7 +146,8 @@ class Session:
         return n_runs, skipped
 
     def _registered(self, name: str) -> list[str]:
-        """Keys of a data set's chunks, new ones among them; what killed commands left of half-written files goes."""
+        """Return keys of a data set's chunks, new ones among them; what killed commands left of half-written files
+        goes."""
         for leftover in leftovers(self.store.root / name):
             leftover.unlink(missing_ok=True)
         return self.register(name).keys
@@ -171,7 +173,7 @@ class Session:
     def _scopes(
         self, datasets: Sequence[str] | None, asked: Asked, keys_of: Callable[[str], list[str]]
     ) -> tuple[dict[str, list[str]], list[Scope]]:
-        """Chunk keys by data set, and a scope for each; all is checked before ``keys_of`` is called."""
+        """Return chunk keys by data set, and a scope for each; all is checked before ``keys_of`` is called."""
         chunks, models, options = asked.get("chunks"), asked.get("models"), asked.get("options") or RunOptions()
         keys = None if not chunks or [part.lower() for part in chunks] == ["all"] else chunk_keys(chunks)
         names, stages = self.dataset_names(datasets), stage_range(asked.get("first"), asked.get("last"))
@@ -193,7 +195,8 @@ class Session:
         ]  # fmt: skip
 
     def _runner(self, chunks: Mapping[str, Sequence[str]], asked: Asked, **settings: Any) -> "Runner":
-        """The runner of what is asked for; where all is forced, the pass that keeps what is current is told so, too."""
+        """Return the runner of what is asked for; where all is forced, the pass that keeps what is current is told so,
+        too."""
         options, force = asked.get("options") or RunOptions(), asked.get("force", False)
         if force:
             encode = options.of(EncodeOptions).model_copy(update={"force": True})

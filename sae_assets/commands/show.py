@@ -64,7 +64,8 @@ def show(
 
 
 def _artifact_in(store: ArtifactStore, address: Address, rows: int) -> Glance:
-    """The same of a file whose artifact has to be built for that: a ``.pt``, a page, one of an earlier version."""
+    """Return the same of a file whose artifact has to be built for that: a ``.pt``, a page, one of an earlier
+    version."""
     item, written = store.read(address), store.written(address)
     table, _ = to_table(item.artifact)
     counts = STAGES[address.stage].counts(item.artifact) if item.counts is None else item.counts

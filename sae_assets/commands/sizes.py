@@ -12,7 +12,7 @@ from sae_assets.pipeline.forecast import Cost
 
 
 def sized(artifact: Artifact, path: UPath, examples: int, sizes: Collection[int], dataset: Dataset) -> list[Cost]:
-    """Rows and bytes of a chunk's artifact over the smallest and the largest of these numbers of examples.
+    """Return rows and bytes of a chunk's artifact over the smallest and the largest of these numbers of examples.
 
     Columns grow with the examples, those of sampled rows with the rows that are drawn, and what stands around columns
     (header and footer) does not grow; in ``.pt`` everything is taken to grow.

@@ -120,7 +120,7 @@ def verify(store: ArtifactStore, catalog: Catalog, instance: "Instance | None") 
 def _read_files(
     store: ArtifactStore, instance: "Instance | None", verified: Verified
 ) -> "Iterator[tuple[Address, str]]":
-    """Address and content hash of every sound file."""
+    """Return address and content hash of every sound file."""
     seen: set[Address] = set()
     for path in store.files():
         address = address_at(store.root, path)
@@ -144,7 +144,8 @@ def _read_files(
 
 
 def _read_listed(store: ArtifactStore, path: "UPath", address: Address | None) -> "Stored | None":
-    """A file that was there a moment ago, also where it is written in the other format since; None: it was removed.
+    """Return a file that was there a moment ago, also where it is written in the other format since; None: it was
+    removed.
 
     Raises:
         StoredFileError: as :meth:`ArtifactStore.read`.
@@ -173,7 +174,7 @@ def _can_be_made(store: ArtifactStore, instance: "Instance | None", address: Add
 def _read_manifests(
     store: ArtifactStore, entry: "Dataset | None", dataset: str, with_files: set[str], verified: Verified
 ) -> set[str]:
-    """Keys of the registered chunks. Numbers go from 0 without a gap, those of removed chunks among them.
+    """Return keys of the registered chunks. Numbers go from 0 without a gap, those of removed chunks among them.
 
     Args:
         made: chunks of which there are files.
@@ -208,7 +209,7 @@ def _read_manifests(
 
 
 def _manifest_from_files(store: ArtifactStore, entry: "Dataset | None", dataset: str, key: str) -> "Manifest | None":
-    """The manifest that a chunk's files were made from; None where they do not tell."""
+    """Return the manifest that a chunk's files were made from; None where they do not tell."""
     if entry is None:  # whether its splits were drawn stands in the catalog
         return None
     try:
