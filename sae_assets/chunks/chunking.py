@@ -31,7 +31,7 @@ class Manifest:
 
 
 def chunk_key(number: int) -> str:
-    """Zero-padded number, so that keys sort as numbers do."""
+    """Return zero-padded number, so that keys sort as numbers do."""
     return f"{number:0{KEY_DIGITS}d}"
 
 
@@ -43,7 +43,7 @@ def cut_chunks(
     removed: Sequence[Manifest] = (),
     keep_splits: bool = False,
 ) -> list[Manifest]:
-    """New chunks for the examples that no registered chunk holds; registered ones are never touched or extended.
+    """Return new chunks for the examples that no registered chunk holds; registered ones are never touched or extended.
 
     Args:
         removed: chunks that were once registered; their numbers and positions are not given again.

@@ -34,7 +34,7 @@ def _expect_all(manifest: Manifest, reader: "Reader") -> None:
 
 
 def registered_contents(manifest: Manifest, reader: "Reader") -> tuple[str, ...]:
-    """Content hash of each example when it was registered, in the manifest's order.
+    """Return content hash of each example when it was registered, in the manifest's order.
 
     Raises:
         DatasetError: examples that the chunk was registered with are gone.
@@ -46,7 +46,7 @@ def registered_contents(manifest: Manifest, reader: "Reader") -> tuple[str, ...]
 
 
 def registered_regions(manifest: Manifest, reader: "Reader") -> tuple[Mapping[str, str], ...]:
-    """Region hashes by concept of each example when it was registered, in the manifest's order.
+    """Return region hashes by concept of each example when it was registered, in the manifest's order.
 
     Raises:
         DatasetError: as :func:`registered_contents`.
@@ -144,7 +144,8 @@ def splits_of(manifest: Manifest, reader: "Reader") -> tuple[str, ...]:
 
 
 def _regions(reader: "Reader", example: str, pinned: Mapping[str, str]) -> str:
-    """Region hashes of the concepts that are true now, as JSON: as registered, or as they are for later concepts."""
+    """Return region hashes of the concepts that are true now, as JSON: as registered, or as they are for later
+    concepts."""
     true = reader.true_concepts(example)
     now = {} if set(true) <= set(pinned) else reader.region_hashes(example)
     regions = {concept: pinned[concept] if concept in pinned else now[concept] for concept in true}
@@ -152,7 +153,7 @@ def _regions(reader: "Reader", example: str, pinned: Mapping[str, str]) -> str:
 
 
 def describe_examples(manifest: Manifest, reader: "Reader") -> Examples:
-    """The ``examples`` artifact of a chunk.
+    """Return the ``examples`` artifact of a chunk.
 
     Raises:
         DatasetError: as :func:`registered_contents`.
@@ -167,7 +168,7 @@ def describe_examples(manifest: Manifest, reader: "Reader") -> Examples:
 
 
 def describe_labels(manifest: Manifest, reader: "Reader") -> Labels:
-    """The ``labels`` artifact of a chunk.
+    """Return the ``labels`` artifact of a chunk.
 
     Raises:
         DatasetError: as :func:`registered_contents`, or masks and spans that cannot be read.
@@ -188,7 +189,7 @@ def describe_labels(manifest: Manifest, reader: "Reader") -> Labels:
 
 
 def registered_as(key: str, examples: Examples, labels: Labels, *, keep_splits: bool) -> Manifest:
-    """The manifest that a chunk's ``examples`` and ``labels`` were made from, should it be lost.
+    """Return the manifest that a chunk's ``examples`` and ``labels`` were made from, should it be lost.
 
     Where labels were corrected since, masks and spans are known of the concepts that are true now.
 

@@ -36,7 +36,7 @@ def manifest_path(root: UPath, dataset: str, key: str) -> UPath:
 
 
 def read_manifests(root: UPath, dataset: str) -> list[Manifest]:
-    """All registered chunks, by key.
+    """Return all registered chunks, by key.
 
     Raises:
         StoredFileError: a manifest that is not what this package writes.
@@ -45,7 +45,7 @@ def read_manifests(root: UPath, dataset: str) -> list[Manifest]:
 
 
 def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
-    """One chunk's manifest.
+    """Return one chunk's manifest.
 
     Raises:
         StoredFileError: the chunk was never registered.
@@ -60,7 +60,7 @@ def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
 
 
 def read_manifest_file(path: UPath) -> Manifest:
-    """The manifest in a file.
+    """Return the manifest in a file.
 
     Raises:
         NewerFileError: a newer version wrote it. StoredFileError: it is not what this package wrote there.
@@ -118,7 +118,7 @@ def _content(manifest: Manifest, dataset: str) -> bytes:
 
 
 def _hash(content: dict[str, Any]) -> str:
-    """sha256 of all that a manifest says but its hash."""
+    """Return sha256 of all that a manifest says but its hash."""
     return digest({name: value for name, value in content.items() if name != HASH})
 
 
@@ -157,14 +157,14 @@ def register_chunks(
 def chunks_to_be(
     root: UPath, dataset: str, records: Sequence[Record], chunk_size: int, *, keep_splits: bool = False
 ) -> tuple[list[Manifest], list[Manifest]]:
-    """The registered chunks, and those that registering these records would add."""
+    """Return the registered chunks, and those that registering these records would add."""
     manifests = read_manifests(root, dataset)
     removed = removed_manifests(root, dataset)
     return manifests, cut_chunks(records, manifests, chunk_size, removed=removed, keep_splits=keep_splits)
 
 
 def manifest_files(root: UPath, dataset: str) -> list[UPath]:
-    """The manifests of registered chunks, and those of removed ones (ending in ``REMOVED``), by key."""
+    """Return the manifests of registered chunks, and those of removed ones (ending in ``REMOVED``), by key."""
     folder = _folder(root, dataset)
     paths = folder.iterdir() if folder.exists() else ()
     return sorted((path for path in paths if path.suffix in (".json", REMOVED)), key=str)
@@ -180,7 +180,7 @@ def registered_keys(root: UPath, dataset: str) -> set[str]:
 
 
 def registered_since(root: UPath, dataset: str, when: float) -> set[str]:
-    """Keys of the chunks that were registered after a time in seconds since the epoch."""
+    """Return keys of the chunks that were registered after a time in seconds since the epoch."""
     return {path.stem for path in _manifest_files(root, dataset) if path.stat().st_mtime > when}
 
 

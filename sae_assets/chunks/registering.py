@@ -57,7 +57,7 @@ def register(entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int
 
 
 def to_be_registered(entry: Dataset, root: UPath) -> tuple[list[Manifest], list[Manifest]]:
-    """The registered chunks, and those that :func:`register` would add if a person asked now.
+    """Return the registered chunks, and those that :func:`register` would add if a person asked now.
 
     Raises:
         DatasetError: as :func:`register`.
@@ -67,7 +67,7 @@ def to_be_registered(entry: Dataset, root: UPath) -> tuple[list[Manifest], list[
 
 
 def _arrived(entry: Dataset, root: UPath, close_tail: bool) -> tuple[Reader, Arrived]:
-    """The data set, and what of it may be registered."""
+    """Return the data set, and what of it may be registered."""
     reader = open_dataset(entry)
     example_ids = [example for manifest in read_manifests(root, entry.name) for example in manifest.example_ids]
     arrivals = arrived(reader, entry, example_ids, time.time(), close_tail=close_tail)
