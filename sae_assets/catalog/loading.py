@@ -56,7 +56,7 @@ def _absolute_paths(content: Any, base: Path) -> Any:
 
 
 def load_catalog(path: Path | None = None) -> Catalog:
-    """The packaged catalog with the user's file merged over it; entries that are null there are taken out.
+    """Return the packaged catalog with the user's file merged over it; entries that are null there are taken out.
 
     Raises:
         CatalogError: naming the file and, for every mistake at once, its key path, what was found and what is allowed.
@@ -103,7 +103,8 @@ def _apply_presets(content: dict[str, Any]) -> list[str]:
 
 
 def _cross_check(content: dict[str, Any]) -> list[str]:
-    """Mistakes between entries and between keys of one entry, which are found even when single keys are wrong."""
+    """Return mistakes between entries and between keys of one entry, which are found even when single keys are
+    wrong."""
     problems: list[str] = []
     models, datasets = (part if isinstance(part := content.get(key), dict) else {} for key in ("models", "datasets"))
     for name, entry in datasets.items():
@@ -177,7 +178,7 @@ def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
 
 
 def _fields(loc: tuple[Any, ...]) -> list[str]:
-    """The keys that an entry knows, from the key path of one that it does not."""
+    """Return the keys that an entry knows, from the key path of one that it does not."""
     kind: Any = Catalog
     for part in loc[:-1]:
         kind = _inner(get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[part].annotation)
@@ -185,7 +186,7 @@ def _fields(loc: tuple[Any, ...]) -> list[str]:
 
 
 def _inner(kind: Any) -> Any:
-    """The entry or mapping inside ``Entry | None``."""
+    """Return the entry or mapping inside ``Entry | None``."""
     if get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return kind
     return next(part for part in get_args(kind) if part is not type(None))

@@ -54,7 +54,7 @@ class NamedEntry(Entry):
 
     @property
     def name(self) -> str:
-        """The entry's key in the catalog.
+        """Return the entry's key in the catalog.
 
         Raises:
             ValueError: an entry that was made outside of a catalog and was not :meth:`named`.
@@ -287,12 +287,12 @@ class Model(NamedEntry):
 
     @property
     def hidden_state_read(self) -> int | None:
-        """Index into ``hidden_states`` that is read, 0 being the first block's input; None of a named module."""
+        """Return index into ``hidden_states`` that is read, 0 being the first block's input; None of a named module."""
         return self.layer + 1 if self.layer is not None else self.hidden_state
 
     @property
     def hook_point(self) -> str:
-        """The hook point as messages name it; without a transformer, what stands in its stead."""
+        """Return the hook point as messages name it; without a transformer, what stands in its stead."""
         where = f"`{self.module}`" if self.module else f"hidden state {self.hidden_state}"
         where = f"block {self.layer}" if self.layer is not None else where
         return f"{where} of {self.transformer.label}" if self.transformer else "the precomputed embeddings"

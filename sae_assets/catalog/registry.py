@@ -150,7 +150,7 @@ def libraries() -> Mapping[str, Library]:
 
 
 def one_of(table: Callable[[], Mapping[str, Any]]) -> Callable[[str], str]:
-    """A check that a value is a name of the table, which is read when the first value is checked."""
+    """Return a check that a value is a name of the table, which is read when the first value is checked."""
 
     def check(value: str) -> str:
         if value not in table():

@@ -13,13 +13,13 @@ MOST_NODES = 10**6  # keys and values of a catalog, aliases written out
 
 
 def read_packaged(path: Path) -> dict[str, Any]:
-    """A file of the package, by LibYAML where PyYAML has it: 8 times faster, but nesting can crash it."""
+    """Return a file of the package, by LibYAML where PyYAML has it: 8 times faster, but nesting can crash it."""
     content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return content
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a catalog's file, empty if the file is.
+    """Return the mapping in a catalog's file, empty if the file is.
 
     Raises:
         CatalogError: no such file, one that cannot be read, no YAML, no mapping, or a bomb.
@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _loaded(text: str) -> Any:
-    """The content of a YAML text.
+    """Return the content of a YAML text.
 
     Raises:
         yaml.YAMLError: not YAML, a key that a mapping has twice (YAML would take the last), or a NUL in a text.
@@ -104,7 +104,8 @@ def _expect_sound(node: yaml.Node, seen: set[int]) -> None:
 
 
 def _whole(node: yaml.ScalarNode) -> str:
-    """Its text, with characters put together that JSON writes in two halves (`"\\ud83d\\ude00"`) and YAML leaves apart.
+    """Return its text, with characters put together that JSON writes in two halves (`"\\ud83d\\ude00"`) and YAML leaves
+    apart.
 
     Raises: yaml.MarkedYAMLError, of a half alone.
     """
@@ -116,7 +117,7 @@ def _whole(node: yaml.ScalarNode) -> str:
 
 
 def _yaml_problem(error: Exception) -> str:
-    """Line and column, counted from 1, and what was found there."""
+    """Return line and column, counted from 1, and what was found there."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return str(error).replace("\n", " ")
