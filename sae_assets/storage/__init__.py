@@ -17,5 +17,6 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """A module of this package, imported when it is first asked for: formats and tables load torch and pyarrow."""
+    """Return a module of this package, imported when it is first asked for: formats and tables load torch and
+    pyarrow."""
     return submodule(__name__, name)

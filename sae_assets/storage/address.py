@@ -29,7 +29,7 @@ class Address:
         return "/".join(part for part in (self.dataset, self.token_kind, self.model, self.stage, self.chunk) if part)
 
     def parts(self) -> tuple[str, ...]:
-        """Folders and file stem.
+        """Return folders and file stem.
 
         Raises:
             StoredFileError: a part that is not a plain name.
@@ -49,18 +49,19 @@ class Address:
 
     @property
     def making(self) -> str:
-        """The command that makes what is missing up to this artifact, its inputs among it."""
+        """Return the command that makes what is missing up to this artifact, its inputs among it."""
         return f"{self._command} --to {self.stage}"
 
     @property
     def remaking(self) -> str:
-        """The command that makes this artifact alone again, also where its header still says that it is current."""
+        """Return the command that makes this artifact alone again, also where its header still says that it is
+        current."""
         chunk = f" --chunks {self.chunk}" if self.chunk else ""
         return f"{self._command} --from {self.stage} --to {self.stage}{chunk} --force"
 
     @property
     def importing(self) -> str:
-        """The command that imports this artifact's rows again; a person puts a file in the place of FILE."""
+        """Return the command that imports this artifact's rows again; a person puts a file in the place of FILE."""
         return f"sae-assets import FILE --dataset {self.dataset} --model {self.model} --token-kind {self.token_kind}"
 
     @property
@@ -70,7 +71,7 @@ class Address:
 
 
 def address_at(root: UPath, path: UPath) -> Address | None:
-    """The address whose file this is; None where it is none of the store's."""
+    """Return the address whose file this is; None where it is none of the store's."""
     try:
         *folders, stage, _ = path.relative_to(root).parts
     except ValueError:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def chunk_by_chunk(*readers: "Mapping[str, Stored]") -> Iterator[tuple[Any, ...]]:
-    """The artifacts of each chunk, one of each reader, in the order of the first reader's keys.
+    """Yield the artifacts of each chunk, one of each reader, in the order of the first reader's keys.
 
     The next chunk is read in a thread meanwhile, so two are in memory, and beside them the one before until the caller
     lets go of it: parsing and hashing leave the interpreter to others. What is wrong with a chunk is raised when its

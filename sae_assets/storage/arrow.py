@@ -11,7 +11,7 @@ import pyarrow as pa
 
 
 def numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers as numpy has it, not to be written to; copied only if it has several chunks.
+    """Return a column of numbers as numpy has it, not to be written to; copied only if it has several chunks.
 
     Raises:
         ValueError: the column has nulls.
@@ -26,13 +26,13 @@ def numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def array(values: np.ndarray) -> pa.Array:
-    """Numbers [n] as a column of their dtype, which shares their memory if they lie behind one another."""
+    """Return numbers [n] as a column of their dtype, which shares their memory if they lie behind one another."""
     values = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def texts(values: Sequence[str]) -> pa.Array:
-    """Texts as a column."""
+    """Return texts as a column."""
     encoded = [value.encode() for value in values]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     return pa.Array.from_buffers(pa.string(), len(encoded), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
@@ -52,7 +52,7 @@ def split_lists(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, pa.Arra
 
 
 def rows_with(table: pa.Table, column: str, value: int | str) -> pa.Table:
-    """The rows that have this value in a column of integers or texts; null is none."""
+    """Return the rows that have this value in a column of integers or texts; null is none."""
     import pyarrow.compute as pc  # noqa: PLC0415 - numbers do without
 
     kind = table[column].type

@@ -95,7 +95,8 @@ def _write(path: UPath, content: Content, publish: Callable[[str, str], None]) -
 
 
 def leftovers(root: UPath) -> Iterator[UPath]:
-    """Temporary files under a folder that nobody writes any more: their process is gone, or they are a day old."""
+    """Yield temporary files under a folder that nobody writes any more: their process is gone, or they are a day
+    old."""
     if not is_local(root) or not root.exists():  # object stores get finished bytes only
         return
     for path in root.rglob(f"{TEMPORARY_PREFIX}*"):

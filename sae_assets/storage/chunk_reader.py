@@ -42,11 +42,11 @@ class ChunkReader(Mapping[str, Stored]):
         return self._store.header(self._addresses[key])
 
     def without(self, keys: Collection[str]) -> "ChunkReader":
-        """The same stage for the other chunks, as if these were not registered."""
+        """Return the same stage for the other chunks, as if these were not registered."""
         return ChunkReader(self._store, {key: where for key, where in self._all.items() if key not in keys})
 
     def only(self, keys: Iterable[str]) -> "ChunkReader":
-        """The same stage for these chunks only.
+        """Return the same stage for these chunks only.
 
         Raises:
             MissingChunksError: one of these chunks is not materialized.

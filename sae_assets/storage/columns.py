@@ -33,7 +33,7 @@ CELLS = {"tp": "true positives", "fp": "false positives", "fn": "false negatives
 
 
 def by_split(names: dict[str, str]) -> dict[str, str]:
-    """Descriptions of columns that stand once for cal and once for test."""
+    """Return descriptions of columns that stand once for cal and once for test."""
     return {f"{split}_{name}": f"{text} on {split}" for split in ("cal", "test") for name, text in names.items()}
 
 
@@ -70,19 +70,19 @@ def offsets_of_examples(table: pa.Table, scalars: Scalars) -> Tensor:
 
 
 def lists(offsets: Tensor, values: np.ndarray | pa.Array) -> pa.ListArray:
-    """A column of lists from their offsets and all values behind one another."""
+    """Return a column of lists from their offsets and all values behind one another."""
     return pa.ListArray.from_arrays(pa.array(offsets.int().numpy()), values if isinstance(values, pa.Array) else
                                     pa.array(values))  # fmt: skip
 
 
 def flat(column: pa.ChunkedArray) -> tuple[Tensor, pa.Array]:
-    """Offsets, int64, and all values of a column of lists."""
+    """Return offsets, int64, and all values of a column of lists."""
     starts, values = split_lists(column)
     return torch.from_numpy(starts), values
 
 
 def plain_numbers(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray:
-    """A column without nulls, copied into memory of its own.
+    """Return a column without nulls, copied into memory of its own.
 
     Raises:
         ValueError: the column has nulls.
@@ -91,7 +91,7 @@ def plain_numbers(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray
 
 
 def sparse_columns(artifact: SparseRows) -> tuple[dict[str, pa.Array], Scalars]:
-    """Columns and scalars that all sparse rows have."""
+    """Return columns and scalars that all sparse rows have."""
     columns = row_columns(artifact.first_example, artifact.example_offsets)
     columns["unit_ids"] = lists(artifact.row_offsets, artifact.unit_ids.numpy())
     columns["values"] = lists(artifact.row_offsets, artifact.values.numpy())
@@ -103,7 +103,7 @@ def sparse_columns(artifact: SparseRows) -> tuple[dict[str, pa.Array], Scalars]:
 
 
 def sparse_fields(table: pa.Table, scalars: Scalars) -> dict[str, Any]:
-    """Fields of sparse rows from their columns and scalars."""
+    """Return fields of sparse rows from their columns and scalars."""
     return {
         "first_example": scalars["first_example"],
         "example_offsets": offsets_of_examples(table, scalars),
@@ -123,7 +123,7 @@ def _starts(column: pa.ChunkedArray) -> Tensor:
 
 
 def _numbers(column: pa.ChunkedArray, dtype: type) -> Tensor:
-    """All values of a column of lists, in Arrow's own memory where they lie there as they are needed.
+    """Return all values of a column of lists, in Arrow's own memory where they lie there as they are needed.
 
     :func:`flat` and :func:`plain_numbers` copy twice.
 
@@ -138,18 +138,18 @@ def _numbers(column: pa.ChunkedArray, dtype: type) -> Tensor:
 
 
 def nullable(tensor: Tensor) -> pa.Array:
-    """A float tensor as a column, NaN as null."""
+    """Return a float tensor as a column, NaN as null."""
     values = tensor.contiguous().flatten().numpy()
     return pa.array(values, mask=np.isnan(values))
 
 
 def floats(column: pa.ChunkedArray) -> Tensor:
-    """A float column as float64, null as NaN."""
+    """Return a float column as float64, null as NaN."""
     return torch.from_numpy(np.array(numbers(column.fill_null(np.nan)), dtype=np.float64))
 
 
 def integers(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
-    """A column of integers as a tensor.
+    """Return a column of integers as a tensor.
 
     Raises:
         ValueError: the column has nulls.
@@ -158,7 +158,7 @@ def integers(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
 
 
 def triple_columns(concepts: list[str | None], kept_units: Tensor, tail_fractions: tuple[float, ...]) -> dict[str, Any]:
-    """Columns that name each cell of a [concepts, kept, fractions] block."""
+    """Return columns that name each cell of a [concepts, kept, fractions] block."""
     c, u, p = len(concepts), len(kept_units), len(tail_fractions)
     position = pa.array(np.repeat(np.arange(c, dtype=np.int32), u * p))
     return {
@@ -170,7 +170,7 @@ def triple_columns(concepts: list[str | None], kept_units: Tensor, tail_fraction
 
 
 def triple_scalars(artifact: Thresholds | DetectionStats) -> Scalars:
-    """Concepts, kept units and tail fractions, which no row has to be read for."""
+    """Return concepts, kept units and tail fractions, which no row has to be read for."""
     return {
         "concepts": list(artifact.concepts),
         "kept_units": artifact.kept_units.tolist(),
@@ -179,7 +179,7 @@ def triple_scalars(artifact: Thresholds | DetectionStats) -> Scalars:
 
 
 def triple_fields(scalars: Scalars) -> tuple[dict[str, Any], tuple[int, int, int]]:
-    """The three axes as fields of an artifact, and their lengths."""
+    """Return the three axes as fields of an artifact, and their lengths."""
     fields = {
         "concepts": tuple(scalars["concepts"]),
         "kept_units": torch.tensor(scalars["kept_units"], dtype=torch.int64, device="cpu"),

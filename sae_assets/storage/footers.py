@@ -21,7 +21,7 @@ NAME = bytes([TEXT, len(KEY)]) + KEY.encode() + bytes([TEXT])
 
 
 def load_header(path: UPath) -> Header:
-    """The header alone. Raises: as :func:`sae_assets.storage.parquet.load`."""
+    """Return the header alone. Raises: as :func:`sae_assets.storage.parquet.load`."""
     where, footer = str(path), read_footer(path)
     text = _stated(footer)
     header = None if text is None else read_header(text, where)
@@ -45,7 +45,7 @@ def has_content(path: UPath, content_hash: str, fields: Mapping[str, Any]) -> bo
 
 
 def read_footer(path: UPath) -> bytes:
-    """The footer of a file and what stands behind it."""
+    """Return the footer of a file and what stands behind it."""
     with open(path.path, "rb", buffering=0) if is_local(path) else path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - MOST_FOOTERS))

@@ -19,7 +19,7 @@ SEAL = ("<!-- ", " -->\n")
 
 
 def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> bytes:
-    """The file's bytes; ``header`` makes the header from the scalars, of which a page has none."""
+    """Return the file's bytes; ``header`` makes the header from the scalars, of which a page has none."""
     assert isinstance(artifact, Report)
     comment = header({}).to_json().replace("--", "-\\u002d")
     page = (
@@ -31,12 +31,12 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
 
 
 def load_file(path: Any) -> tuple[Artifact, Header]:
-    """The artifact and header of a file. Raises: as :func:`load`."""
+    """Return the artifact and header of a file. Raises: as :func:`load`."""
     return load(path.read_bytes(), str(path))
 
 
 def load(content: bytes, where: str) -> tuple[Artifact, Header]:
-    """The artifact and header of a file's bytes.
+    """Return the artifact and header of a file's bytes.
 
     Raises:
         StoredFileError: no page of ours, or a damaged one.
@@ -55,7 +55,7 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
 
 
 def load_header(path: Any) -> Header:
-    """The header; reads the file, whose seal is over all of it. Raises: as :func:`load`."""
+    """Return the header; reads the file, whose seal is over all of it. Raises: as :func:`load`."""
     return load_file(path)[1]
 
 

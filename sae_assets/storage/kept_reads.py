@@ -78,6 +78,6 @@ def _version(path: UPath) -> Version | None:
 
 
 def bytes_of(artifact: Artifact) -> int:
-    """Bytes of all its tensors."""
+    """Return bytes of all its tensors."""
     fields = (getattr(artifact, field.name) for field in dataclasses.fields(artifact))
     return sum(getattr(value, "nbytes", 0) for value in fields)

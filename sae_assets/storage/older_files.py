@@ -75,7 +75,7 @@ class OlderFiles:
 
     @cached_property
     def content_hash(self) -> str:
-        """sha256 over the files' bytes, in row order."""
+        """Return sha256 over the files' bytes, in row order."""
         digest = hashlib.sha256()
         for path in self.paths:
             with path.open("rb") as file:
@@ -83,7 +83,7 @@ class OlderFiles:
         return digest.hexdigest()
 
     def read(self, ranges: Sequence[tuple[int, int]], n_units: int) -> OlderRows:
-        """The rows of these ranges [start, stop), one after the other.
+        """Return the rows of these ranges [start, stop), one after the other.
 
         Raises:
             StoredFileError: an active entry whose id is no unit, twice in one row, or not finite; file and row are
@@ -114,7 +114,7 @@ class OlderFiles:
         return rows
 
     def _name_row(self, ranges: Sequence[tuple[int, int]], number: int) -> str:
-        """File and row in it (from 0) of the n-th row of these ranges."""
+        """Return file and row in it (from 0) of the n-th row of these ranges."""
         for start, stop in ranges:
             if number < stop - start:
                 number += start

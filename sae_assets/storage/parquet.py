@@ -25,12 +25,12 @@ ROW_GROUP = 8192
 
 
 def to_table(artifact: Artifact) -> tuple[pa.Table, dict[str, Any]]:
-    """The artifact's columns, and the scalars that are no column."""
+    """Return the artifact's columns, and the scalars that are no column."""
     return table_of(artifact.kind).encode(artifact)
 
 
 def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> bytes:
-    """The file's bytes; ``header`` makes the header from the scalars."""
+    """Return the file's bytes; ``header`` makes the header from the scalars."""
     buffer = io.BytesIO()
     _write(artifact, header, buffer)
     with buffer.getbuffer() as content:
@@ -79,7 +79,7 @@ def is_streamed(kind: str) -> bool:
 
 
 def load_file(path: UPath) -> tuple[Artifact, Header]:
-    """The artifact and header of a file, which lies in the folder of its kind. Raises: as :func:`load`."""
+    """Return the artifact and header of a file, which lies in the folder of its kind. Raises: as :func:`load`."""
     if not is_streamed(path.parent.name):
         return load(path.read_bytes(), str(path))
     header = load_header(path)
@@ -91,7 +91,7 @@ def load_file(path: UPath) -> tuple[Artifact, Header]:
 
 
 def load(content: bytes, where: str) -> tuple[Artifact, Header]:
-    """The artifact and header of a file's bytes.
+    """Return the artifact and header of a file's bytes.
 
     Raises:
         StoredFileError: not Parquet, not ours, damaged, or columns other than the kind's.
@@ -103,7 +103,7 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
 def load_table(
     content: bytes, where: str, columns: Sequence[str] | None = None, *, decoded: bool = False
 ) -> tuple[Header, pa.Table]:
-    """The header and columns of a file's bytes, which are as they were written. Raises: as :func:`load`.
+    """Return the header and columns of a file's bytes, which are as they were written. Raises: as :func:`load`.
 
     Args:
         columns: None: all, or where they are only ``decoded``, those that the kind's table then reads (``READ``).
@@ -118,7 +118,8 @@ def load_table(
 
 
 def load_head(path: UPath, n: int) -> tuple[Header, int, pa.Table]:
-    """The header, the number of rows, and the first ``n`` of them, of a file that is as it was written, all of it.
+    """Return the header, the number of rows, and the first ``n`` of them, of a file that is as it was written, all of
+    it.
 
     Raises:
         StoredFileError: as :func:`load`.
@@ -170,7 +171,7 @@ def damaged(where: str) -> Iterator[None]:
 
 
 def load_header(path: UPath) -> Header:
-    """The header alone, from the file's footer. Raises: as :func:`load`."""
+    """Return the header alone, from the file's footer. Raises: as :func:`load`."""
     return load_footer(path)[0]
 
 
@@ -186,7 +187,8 @@ def column_bytes(path: UPath) -> dict[str, int]:
 
 @contextmanager
 def open_part(path: UPath, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
-    """A file of which some row groups or columns are to be read, with checksums of its pages; a local one is mapped.
+    """Give a file of which some row groups or columns are to be read, with checksums of its pages; a local one is
+    mapped.
 
     Nothing is fetched beforehand, as that takes a thread of Arrow's (see :func:`load_table`), which calls Python here.
 
@@ -198,7 +200,7 @@ def open_part(path: UPath, footer: pq.FileMetaData | None = None) -> Iterator[pq
 
 
 def load_footer(path: UPath) -> tuple[Header, pq.FileMetaData]:
-    """The header, and what the footer says of row groups and columns. Raises: as :func:`load`."""
+    """Return the header, and what the footer says of row groups and columns. Raises: as :func:`load`."""
     where, tail = str(path), read_footer(path)
     with _readable(where):
         metadata = pq.read_metadata(pa.BufferReader(tail))

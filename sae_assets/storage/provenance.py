@@ -40,7 +40,7 @@ class Provenance:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over everything but the producer's version."""
+        """Return sha256 over everything but the producer's version."""
         return digest({key: value for key, value in self._plain().items() if key != "producer"})
 
     def to_json(self) -> dict[str, Any]:
@@ -56,12 +56,12 @@ class Provenance:
 
 
 def digest(content: Any) -> str:
-    """sha256 of plain values as canonical JSON."""
+    """Return sha256 of plain values as canonical JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def shared_identity(parts: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
-    """The identities of all inputs together, given as (input's name, its identity).
+    """Return the identities of all inputs together, given as (input's name, its identity).
 
     Raises:
         MismatchError: two inputs carry the same identity with different values; both are named, and what to re-run.

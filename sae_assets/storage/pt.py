@@ -24,7 +24,7 @@ KINDS = ("sparse_activations", "filtered_activations", "unit_mapping")
 
 
 def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> bytes:
-    """The file's bytes; ``header`` makes the header from the scalars."""
+    """Return the file's bytes; ``header`` makes the header from the scalars."""
     if isinstance(artifact, UnitMapping):
         content: dict[str, Any] = _mapping_dictionary(artifact)
         extra, scalars = {"reasons": artifact.reasons}, mapping_scalars(artifact)
@@ -51,7 +51,7 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
 
 
 def load_file(path: Any) -> tuple[Artifact, Header]:
-    """The artifact and header of a file. Raises: as :func:`load`."""
+    """Return the artifact and header of a file. Raises: as :func:`load`."""
     return load(path.read_bytes(), str(path))
 
 
@@ -79,7 +79,7 @@ def _padded(artifact: SparseRows) -> dict[str, Any]:
 
 
 def load(content: bytes, where: str) -> tuple[Artifact, Header]:
-    """The artifact and header of a file's bytes.
+    """Return the artifact and header of a file's bytes.
 
     Raises:
         StoredFileError: not a file that ``weights_only=True`` reads, not ours, damaged, or other tensors than the
@@ -129,5 +129,5 @@ def _decode(header: Header, stored: dict[str, Any], own: dict[str, Tensor]) -> A
 
 
 def load_header(path: Any) -> Header:
-    """The header; reads the file, since a .pt has no footer to read alone."""
+    """Return the header; reads the file, since a .pt has no footer to read alone."""
     return load(path.read_bytes(), str(path))[1]

@@ -20,7 +20,7 @@ LAST = 512  # bytes at the end of other files that hold the seal
 
 
 def blank(mark: bytes) -> str:
-    """A seal that is not filled in yet."""
+    """Return a seal that is not filled in yet."""
     return (mark + BLANK).decode()
 
 
@@ -101,7 +101,7 @@ def _place(tail: bytes, mark: bytes) -> int | None:
 
 
 def _digest(content: memoryview, start: int, blanks: Iterable[int]) -> str:
-    """sha256 from ``start`` on, zeros in place of the digests at these places."""
+    """Return sha256 from ``start`` on, zeros in place of the digests at these places."""
     digest = hashlib.sha256()
     for offset in sorted(blanks):
         digest.update(content[start:offset])

@@ -75,14 +75,14 @@ def stored(artifact: A, provenance: Provenance, counts: Mapping[str, Any] | None
 
 
 def _module(extension: str) -> ModuleType:
-    """The module of a format, which is loaded when its first file is read or written."""
+    """Return the module of a format, which is loaded when its first file is read or written."""
     if extension == "pt":
         return storage.pt
     return storage.html if extension == "html" else storage.parquet
 
 
 def _header_of(path: UPath) -> Header:
-    """The header of a file alone, without what is loaded to read the rest of it."""
+    """Return the header of a file alone, without what is loaded to read the rest of it."""
     if path.suffix == ".parquet":
         return footers.load_header(path)
     header: Header = _module(path.suffix[1:]).load_header(path)
@@ -90,7 +90,7 @@ def _header_of(path: UPath) -> Header:
 
 
 def place_of(source: Address | Provenance) -> dict[str, Any]:
-    """The fields of an address, in the order in which headers have them."""
+    """Return the fields of an address, in the order in which headers have them."""
     return {name: getattr(source, name) for name in PLACE}
 
 
@@ -244,7 +244,7 @@ class ArtifactStore:
         return Stored(artifact, header.provenance, header.content_hash, header.sealed, header.counts)
 
     def header(self, address: Address) -> Header:
-        """The header alone, cheaply where the format allows. Raises: as :meth:`read`, of the header."""
+        """Return the header alone, cheaply where the format allows. Raises: as :meth:`read`, of the header."""
 
         def load(path: UPath) -> Header:
             header = _header_of(path)
@@ -268,11 +268,11 @@ class ArtifactStore:
             return content_hash is None
 
     def size(self, address: Address) -> int:
-        """Bytes of the file at an address."""
+        """Return bytes of the file at an address."""
         return self.written(address).n_bytes
 
     def written(self, address: Address) -> WrittenFile:
-        """The file at an address, as :meth:`write` returned it."""
+        """Return the file at an address, as :meth:`write` returned it."""
         path = self._existing(address)
         return WrittenFile(path, int(path.stat().st_size))
 
@@ -290,7 +290,7 @@ class ArtifactStore:
         return path
 
     def files(self, folder: UPath | None = None) -> Iterator[UPath]:
-        """Every data file under the root (or one folder of it); temporary files of killed runs are left out."""
+        """Yield every data file under the root (or one folder of it); temporary files of killed runs are left out."""
         folder = self.root if folder is None else folder
         if folder.exists():
             for path in sorted(folder.rglob("*"), key=str):

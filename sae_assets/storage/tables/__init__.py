@@ -27,23 +27,23 @@ class TableModule(Protocol):
     COLUMNS: Mapping[str, str]
 
     def encode(self, artifact: Any) -> tuple[pa.Table, dict[str, Any]]:
-        """The artifact's columns, and the scalars that are no column."""
+        """Return the artifact's columns, and the scalars that are no column."""
         ...
 
     def decode(self, table: pa.Table, scalars: dict[str, Any]) -> Artifact:
-        """The artifact of columns and scalars, which may be damaged; any exception says that they are."""
+        """Return the artifact of columns and scalars, which may be damaged; any exception says that they are."""
         ...
 
 
 @cache
 def kinds() -> tuple[str, ...]:
-    """Every kind of artifact that has a table."""
+    """Return every kind of artifact that has a table."""
     return tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
 @cache
 def table_of(kind: str) -> TableModule:
-    """The table of a kind of artifact.
+    """Return the table of a kind of artifact.
 
     Raises:
         KeyError: the kind has no table.

@@ -96,5 +96,5 @@ def decode(table: pa.Table, scalars: Scalars) -> Localization:
 
 
 def _methods(column: pa.ChunkedArray) -> torch.Tensor:
-    """A column as float64 [3, n_concepts]; of whole examples it holds nothing."""
+    """Return a column as float64 [3, n_concepts]; of whole examples it holds nothing."""
     return floats(column).view(-1, len(METHODS) + 1).T[:-1].contiguous()

@@ -41,7 +41,7 @@ def encode(artifact: RowLocations) -> tuple[pa.Table, Scalars]:
 
 
 def _boxes(artifact: RowLocations, transforms: list[list[int]]) -> list[torch.Tensor]:
-    """Boxes of every example's rows; pictures of one size share them."""
+    """Return boxes of every example's rows; pictures of one size share them."""
     by_transform: dict[tuple[int, ...], torch.Tensor] = {}
     for example, transform in enumerate(map(tuple, transforms)):
         if transform not in by_transform:

@@ -47,7 +47,7 @@ def optional_scalars(artifact: SparseActivations) -> Scalars:
 
 
 def stored_fit(scalars: Scalars) -> FitSums | None:
-    """The fit that the scalars tell of; None of a file without one."""
+    """Return the fit that the scalars tell of; None of a file without one."""
     fit = scalars.get("fit")
     if fit is None:
         return None

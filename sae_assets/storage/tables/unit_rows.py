@@ -27,7 +27,7 @@ PART = 2**28  # entries that are one Arrow array at most, whose offsets have 32 
 
 
 def row_groups(table: pa.Table) -> list[int]:
-    """Units in each row group. Statistics of ``unit_id`` tell which one has a unit."""
+    """Return units in each row group. Statistics of ``unit_id`` tell which one has a unit."""
     counts = torch.from_numpy(plain_numbers(table["n_rows"], np.int64))
     return [stop - start for start, stop in ops.segments.cut_blocks(counts, GROUP)]
 
@@ -60,14 +60,14 @@ def decode(table: pa.Table, scalars: Scalars) -> UnitRows:
 
 
 def read_groups(file: pq.ParquetFile, scalars: Scalars) -> UnitRows:
-    """The artifact of a file, of which one row group is in memory at a time."""
+    """Return the artifact of a file, of which one row group is in memory at a time."""
     counts = file.read(columns=["n_rows"], use_threads=False)["n_rows"]
     groups = (file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups))
     return _joined(torch.from_numpy(plain_numbers(counts, np.int64)), groups, scalars)
 
 
 def _joined(counts: Tensor, tables: Iterable[pa.Table], scalars: dict[str, Any]) -> UnitRows:
-    """The artifact of tables that follow each other.
+    """Return the artifact of tables that follow each other.
 
     Raises:
         ValueError: lists of other lengths than the counts say.
