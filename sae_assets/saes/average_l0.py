@@ -16,7 +16,7 @@ CANONICAL = 100
 
 
 def choose_l0(requested: int | str | None, available: Iterable[int], source: object) -> int:
-    """The number named in the catalog, or the canonical one.
+    """Return the number named in the catalog, or the canonical one.
 
     Args:
         requested: a number, ``canonical``, or None for canonical.
@@ -40,7 +40,7 @@ def choose_l0(requested: int | str | None, available: Iterable[int], source: obj
 
 
 def local_l0(folder: Path) -> set[int]:
-    """Numbers of the ``average_l0_*`` subfolders that hold a checkpoint."""
+    """Return numbers of the ``average_l0_*`` subfolders that hold a checkpoint."""
     numbers = set()
     for path in folder.iterdir():
         number = re.fullmatch(r"average_l0_(\d+)", path.name)
@@ -50,7 +50,7 @@ def local_l0(folder: Path) -> set[int]:
 
 
 def named_l0(path: Path) -> int | None:
-    """The average L0 that a checkpoint's file or folder is named after; None where its name says none."""
+    """Return the average L0 that a checkpoint's file or folder is named after; None where its name says none."""
     for part in (path, path.parent):
         if number := re.fullmatch(r"average_l0_(\d+)", part.name):
             return int(number[1])
@@ -58,7 +58,7 @@ def named_l0(path: Path) -> int | None:
 
 
 def cached_l0(repo: str, file: str, revision: str | None) -> set[int]:
-    """Numbers for which the hub's cache holds the file; ``file`` has the placeholder."""
+    """Return numbers for which the hub's cache holds the file; ``file`` has the placeholder."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -72,7 +72,7 @@ def cached_l0(repo: str, file: str, revision: str | None) -> set[int]:
 
 @cache
 def listed_l0(repo: str, file: str, revision: str | None) -> frozenset[int]:
-    """Numbers for which the hub lists the file; asked once per process, so that all chunks of a run agree."""
+    """Return numbers for which the hub lists the file; asked once per process, so that all chunks of a run agree."""
     from huggingface_hub import HfApi
 
     before = PurePosixPath(file.split(PLACEHOLDER)[0] + "x").parent  # the folder that holds the choices

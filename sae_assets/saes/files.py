@@ -17,7 +17,7 @@ from sae_assets.saes.average_l0 import PLACEHOLDER, cached_l0, choose_l0, listed
 
 
 def cached_hub_file(repo: str, file: str, revision: str | None = None) -> Path | None:
-    """The hub file in the local cache, or None; never touches the network."""
+    """Return the hub file in the local cache, or None; never touches the network."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -29,7 +29,7 @@ def cached_hub_file(repo: str, file: str, revision: str | None = None) -> Path |
 
 
 def locate_sae(sae: Sae, *, download: bool) -> Path | None:
-    """The checkpoint: a file, or the folder of a format that is one; None if it is only on the hub.
+    """Return the checkpoint: a file, or the folder of a format that is one; None if it is only on the hub.
 
     Args:
         download: fetch what is not in the cache, and ask the hub which ``average_l0_*`` there are.
@@ -65,7 +65,7 @@ def _is_single(path: Path | PurePosixPath, kind: SaeFormat) -> bool:
 
 
 def _of_one_l0(sae: Sae, path: Path, kind: SaeFormat) -> Path:
-    """The folder or file of the average L0 that the catalog means, which may be the path itself."""
+    """Return the folder or file of the average L0 that the catalog means, which may be the path itself."""
     if path.is_dir() and not any((path / name).is_file() for name in (kind.single, *kind.files[1:]) if name):
         return path / f"average_l0_{choose_l0(sae.average_l0, local_l0(path), path)}"
     named = (path.parent if path.is_file() else path).name
@@ -119,7 +119,7 @@ def _hub_l0(sae: Sae, repo: str, file: str, download: bool) -> int | None:
 
 
 def _fetch(sae: Sae, files: Sequence[str], download: bool) -> list[Path] | None:
-    """All files from the cache, or those that are missing from the hub; None if some are missing and stay so."""
+    """Return all files from the cache, or those that are missing from the hub; None if some are missing and stay so."""
     from huggingface_hub import hf_hub_download
 
     assert sae.repo
@@ -143,7 +143,7 @@ def _cannot_be_fetched(sae: Sae, file: str, error: Exception) -> NoReturn:
 
 
 def sae_hash(path: Path) -> str:
-    """Identity of a checkpoint as :func:`locate_sae` gives it: the file's sha256, or one over a folder's files.
+    """Return identity of a checkpoint as :func:`locate_sae` gives it: the file's sha256, or one over a folder's files.
 
     In a folder, only the files that its format names count, so that a note beside them changes nothing.
 

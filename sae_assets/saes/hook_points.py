@@ -59,7 +59,8 @@ class HookPoint:
 
     @property
     def hidden_state(self) -> int | None:
-        """Index into ``hidden_states`` (0: the first block's input); None off the residual stream between blocks."""
+        """Return index into ``hidden_states`` (0: the first block's input); None off the residual stream between
+        blocks."""
         return None if self.block is None or self.part not in (INPUT, OUTPUT) else self.block + (self.part == OUTPUT)
 
     def __str__(self) -> str:
@@ -67,7 +68,7 @@ class HookPoint:
 
 
 def understood(name: str | None) -> HookPoint | None:
-    """The place that a name stands for; None where there is no name, or one that no rule here knows.
+    """Return the place that a name stands for; None where there is no name, or one that no rule here knows.
 
     Indices may be written as ``layers.7``, ``layers[7]``, ``layers/7`` or ``layer_7``. The first one is the block's.
     """
@@ -194,7 +195,7 @@ def _from_stream(origin: HookPoint, hidden_state: int, final_norm: str) -> str:
 
 
 def named_by_publisher(path: Path) -> str | None:
-    """The place that the folders of a published checkpoint name, where its files do not; None if none does.
+    """Return the place that the folders of a published checkpoint name, where its files do not; None if none does.
 
     Gemma Scope has a repository per kind of place, which may have been saved under the kind alone (``mlp``), and
     ``layer_34`` in the path, which is all that is known where no folder says the kind; CLIP-Scope has ``22_resid``.
@@ -217,7 +218,7 @@ def named_by_publisher(path: Path) -> str | None:
 
 
 def in_words(name: str | None) -> str:
-    """A checkpoint's place as people are told it: the name, and what of it is not known."""
+    """Return a checkpoint's place as people are told it: the name, and what of it is not known."""
     point = understood(name)
     name = None if name is None else shortened(name)
     if name is None or point is None:

@@ -38,14 +38,14 @@ class Checkpoint(Protocol):
 
     @property
     def d_model(self) -> int:
-        """Width of the rows that it encodes."""
+        """Return width of the rows that it encodes."""
 
     @property
     def n_units(self) -> int:
         """Number of its units."""
 
     def encoder(self, device: "torch.device | str", memory_budget: int) -> "Encoder":
-        """The encoder, with its weights on the device; ``memory_budget`` in bytes."""
+        """Return the encoder, with its weights on the device; ``memory_budget`` in bytes."""
 
 
 def open_sae(sae: Sae) -> Checkpoint:
@@ -61,7 +61,7 @@ def open_sae(sae: Sae) -> Checkpoint:
 
 
 def open_decoder(sae: Sae, device: "torch.device | str", memory_budget: int) -> "Decoder | None":
-    """The decoder of a checkpoint, with its weights on the device; its files are read (again) for it.
+    """Return the decoder of a checkpoint, with its weights on the device; its files are read (again) for it.
 
     None of a format whose decoder is not read.
 

@@ -26,7 +26,7 @@ MOST_GROWTH, SMALL_BYTES = 1000, 2**24  # of a compressed entry; zeros shrink a 
 
 
 def read_safetensors(path: Path) -> "dict[str, Tensor]":
-    """All tensors of a safetensors file.
+    """Return all tensors of a safetensors file.
 
     Raises:
         CheckpointError: a file that is missing or is no safetensors file.
@@ -53,7 +53,7 @@ def expect_small_header(path: Path) -> None:
 
 
 def read_npz(path: Path) -> "dict[str, Tensor | np.ndarray]":
-    """All arrays of an npz file; float32 as tensors, others as they are. Objects (pickle) are refused.
+    """Return all arrays of an npz file; float32 as tensors, others as they are. Objects (pickle) are refused.
 
     Raises:
         CheckpointError: a file that is missing or is no npz file, or one that holds objects.
@@ -92,7 +92,7 @@ def _expect_as_large_as_said(path: Path) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
+    """Return a JSON file that holds an object.
 
     Raises:
         CheckpointError: missing, not JSON, or something else than an object.
@@ -111,7 +111,7 @@ def _first_line(error: Exception) -> str:
 
 
 def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
-    """A problem per file that the folder lacks, with what it holds instead."""
+    """Return a problem per file that the folder lacks, with what it holds instead."""
     if not folder.is_dir():
         return [f"{folder} is no folder; expected one with {' and '.join(names)}"]
     entries = sorted(path.name for path in folder.iterdir())
@@ -120,7 +120,7 @@ def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def length_of(tensors: Mapping[str, Any], name: str) -> int | None:
-    """Length of a vector, by which other shapes are checked; None where there is no such vector."""
+    """Return length of a vector, by which other shapes are checked; None where there is no such vector."""
     shape: tuple[int, ...] = tuple(getattr(tensors.get(name), "shape", ()))
     return int(shape[0]) if len(shape) == 1 else None
 
@@ -130,7 +130,7 @@ def tensor_problems(
     shapes: Mapping[str, tuple[int | None, ...]],
     dtypes: Sequence[str] = ("float32",),
 ) -> list[str]:
-    """Tensors that are missing, not known to the format, or of another shape or dtype, or that are not finite.
+    """Return tensors that are missing, not known to the format, or of another shape or dtype, or that are not finite.
 
     Args:
         shapes: expected shape per name; None is a length that is not known.
@@ -162,19 +162,19 @@ def tensor_problems(
 
 
 def count_problems(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """Entries that are missing or no positive integers."""
+    """Return entries that are missing or no positive integers."""
     return [f"{name} is {config.get(name)!r}, expected a positive integer" for name in names
             if count_of(config, name) is None]  # fmt: skip
 
 
 def count_of(config: Mapping[str, Any], name: str) -> int | None:
-    """A positive integer of a config, or None."""
+    """Return a positive integer of a config, or None."""
     value = config.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
 
 
 def unsupported(config: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]) -> list[str]:
-    """Entries whose value is none of the supported ones; a missing entry counts as the first of them."""
+    """Return entries whose value is none of the supported ones; a missing entry counts as the first of them."""
     problems = []
     for name, values in supported.items():
         value = config.get(name, values[0])

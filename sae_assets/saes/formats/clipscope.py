@@ -98,7 +98,7 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
 
 
 def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
-    """The decoder: ``x̂ = code @ dec + pre_b``.
+    """Return the decoder: ``x̂ = code @ dec + pre_b``.
 
     Raises:
         CheckpointError: as :func:`read_clipscope`.

@@ -79,7 +79,7 @@ def read_gemmascope(path: Path) -> GemmaScopeCheckpoint:
 
 
 def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
-    """The decoder: ``x̂ = code @ W_dec + b_dec``.
+    """Return the decoder: ``x̂ = code @ W_dec + b_dec``.
 
     Raises:
         CheckpointError: as :func:`read_gemmascope`.
@@ -89,7 +89,7 @@ def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -
 
 
 def _sound(path: Path) -> "tuple[dict[str, Any], dict[str, Tensor]]":
-    """Settings, if there are any, and all tensors of a checkpoint with which nothing is wrong."""
+    """Return settings, if there are any, and all tensors of a checkpoint with which nothing is wrong."""
     if path.is_file():
         return {}, _checked(path, dict(read_npz(path)), str, [], {})
     if problems := missing_files(path, (CONFIG, WEIGHTS)):

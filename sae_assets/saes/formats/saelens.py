@@ -119,7 +119,7 @@ def _training(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
-    """The decoder: ``x̂ = code @ W_dec + b_dec``, whether or not b_dec is subtracted from the input.
+    """Return the decoder: ``x̂ = code @ W_dec + b_dec``, whether or not b_dec is subtracted from the input.
 
     Raises:
         CheckpointError: as :func:`read_saelens`.
@@ -129,7 +129,7 @@ def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int)
 
 
 def _sound(folder: Path) -> "tuple[dict[str, Any], dict[str, Tensor]]":
-    """Settings and all tensors of a folder with which nothing is wrong."""
+    """Return settings and all tensors of a folder with which nothing is wrong."""
     if problems := missing_files(folder, (CONFIG, WEIGHTS)):
         raise CheckpointError(f"{folder} is not a SAELens checkpoint:", problems)
     config, tensors = read_config(folder / CONFIG), read_safetensors(folder / WEIGHTS)

@@ -101,7 +101,7 @@ def _training(folder: Path) -> dict[str, Any]:
 
 
 def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
-    """The decoder: ``x̂ = code @ W_dec + b_dec``.
+    """Return the decoder: ``x̂ = code @ W_dec + b_dec``.
 
     Raises:
         CheckpointError: as :func:`read_sparsify`.
@@ -111,7 +111,7 @@ def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int)
 
 
 def _sound(folder: Path) -> "tuple[int, dict[str, Tensor]]":
-    """k and all tensors of a folder with which nothing is wrong."""
+    """Return k and all tensors of a folder with which nothing is wrong."""
     if problems := missing_files(folder, (CONFIG, WEIGHTS)):
         raise CheckpointError(f"{folder} is not a sparsify checkpoint:", problems)
     config, tensors = read_config(folder / CONFIG), read_safetensors(folder / WEIGHTS)
