@@ -38,7 +38,7 @@ class Artifact(ABC):
 
     @abstractmethod
     def problems(self) -> Iterator[str]:
-        """Every broken invariant, one sentence each."""
+        """Return every broken invariant, one sentence each."""
 
     def content_hash(self) -> str:
         """sha256 over every field's name, dtype, shape and bytes: the same for the same content, in any file format."""
@@ -68,7 +68,7 @@ class Artifact(ABC):
 
 
 def offsets_of(lengths: Int[Tensor, " segments"]) -> Int[Tensor, " segments_plus_1"]:
-    """Offsets [0, l0, l0 + l1, …] of segments with these lengths, int64."""
+    """Return offsets [0, l0, l0 + l1, …] of segments with these lengths, int64."""
     import torch
 
     return torch.nn.functional.pad(lengths.long().cumsum(0), (1, 0))

@@ -48,12 +48,12 @@ class CoalitionChoice(Artifact):
 
     @property
     def sizes(self) -> Int[Tensor, " concepts"]:
-        """int64, members of each concept."""
+        """Return int64, members of each concept."""
         return self.member_offsets.diff()
 
     @property
     def f1(self) -> Float[Tensor, "3 concepts"]:
-        """float64; NaN without members, and of a concept of which the part lacks a class."""
+        """Return float64; NaN without members, and of a concept of which the part lacks a class."""
         import torch
 
         return torch.where(self.sizes > 0, f1_of(self.counts), torch.nan)
@@ -63,12 +63,12 @@ class CoalitionChoice(Artifact):
         return RULES[int(self.anded[concept])] if int(self.sizes[concept]) > 1 else None
 
     def members(self, concept: int) -> list[int]:
-        """Original ids, in the order in which they joined."""
+        """Return original ids, in the order in which they joined."""
         low, high = self.member_offsets[concept : concept + 2].tolist()
         return self.unit_ids[low:high].tolist()
 
     def pairs(self, concept: int) -> list[tuple[int, float]]:
-        """The same with the threshold of each."""
+        """Return the same with the threshold of each."""
         low, high = self.member_offsets[concept : concept + 2].tolist()
         return list(zip(self.unit_ids[low:high].tolist(), self.thresholds[low:high].tolist(), strict=True))
 

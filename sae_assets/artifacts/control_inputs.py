@@ -58,7 +58,7 @@ class ControlInputs(Artifact):
 
     @property
     def random_codes(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        """Offsets, units and values of random SAEs that are there, by the start of their names."""
+        """Return offsets, units and values of random SAEs that are there, by the start of their names."""
         codes = {"random": (self.random_offsets, self.random_units, self.random_values)}
         offsets, units, values = self.row_random_offsets, self.row_random_units, self.row_random_values
         if offsets is not None and units is not None and values is not None:

@@ -20,7 +20,7 @@ LEVELS = ("examples", "rows")
 
 
 def controls_of(second_pass: bool | None) -> tuple[str, ...]:
-    """Controls of examples; ``LARGEST`` is among them where rows went through the model once more."""
+    """Return controls of examples; ``LARGEST`` is among them where rows went through the model once more."""
     return tuple(name for name in CONTROLS if second_pass or name != LARGEST)
 
 
@@ -99,7 +99,7 @@ class Controls(Artifact):
     def comparisons_of(
         row_figures: bool, n_row_seeds: int | None, second_pass: bool | None, row_controls: tuple[str, ...] | None
     ) -> tuple[tuple[str, str], ...]:
-        """The comparisons with or without those of rows, and among these with random SAEs."""
+        """Return the comparisons with or without those of rows, and among these with random SAEs."""
         names = ((RANDOM,) if n_row_seeds else ()) + (row_controls or EARLIER_ROW_CONTROLS)
         of_rows = [(LEVELS[1], name) for name in names] if row_figures else []
         return (*((LEVELS[0], name) for name in controls_of(second_pass)), *of_rows)
@@ -113,7 +113,7 @@ class Controls(Artifact):
         return torch.where(self.choices >= 0, 2 * tp / (2 * tp + fp + fn).clamp(min=1), torch.nan)
 
     def of(self, values: Float[Tensor, "detectors concepts"], level: str, name: str) -> Float[Tensor, "draws concepts"]:
-        """The figures of one detector; of random SAEs a line for each."""
+        """Return the figures of one detector; of random SAEs a line for each."""
         return values[[index for index, detector in enumerate(self.detectors) if detector[:2] == (level, name)]]
 
     def problems(self) -> Iterator[str]:

@@ -90,7 +90,7 @@ class DetectionStats(Artifact):
 
     @property
     def f1(self) -> Float[Tensor, "2 concepts kept fractions"]:
-        """float64; NaN (null) of an invalid pair, and of a concept without positives in the split."""
+        """Return float64; NaN (null) of an invalid pair, and of a concept without positives in the split."""
         import torch
 
         doubled = 2.0 * self.true_positives.double()
@@ -219,7 +219,7 @@ class BestPairs(Artifact):
 
     @property
     def always_positive_f1(self) -> Float[Tensor, "2 concepts"]:
-        """F1 of calling every example positive; NaN where the split lacks a class."""
+        """Return F1 of calling every example positive; NaN where the split lacks a class."""
         import torch
 
         f1 = always_positive_f1(self.n_positive.double(), self.n_examples.clamp(min=1))
@@ -234,7 +234,8 @@ class BestPairs(Artifact):
         return torch.fmax(always, null)  # a null that was not drawn is NaN
 
     def weighted(self, per_concept: Float[Tensor, " concepts"]) -> float:
-        """Mean weighted by test positives, over concepts that have the figure and both classes in both splits."""
+        """Return mean weighted by test positives, over concepts that have the figure and both classes in both
+        splits."""
         import torch
 
         counted = self.two_classes.all(0) & ~per_concept.isnan()
@@ -292,5 +293,6 @@ def rests_on_few(line: Mapping[str, Any]) -> bool:
 
 
 def always_positive_f1(n_positive: Any, n_examples: Any) -> Any:
-    """F1 of calling every example positive, ``2P / (N + P)`` (which is ``2π / (1 + π)``), of numbers or tensors."""
+    """Return F1 of calling every example positive, ``2P / (N + P)`` (which is ``2π / (1 + π)``), of numbers or
+    tensors."""
     return 2 * n_positive / (n_examples + n_positive)

@@ -46,7 +46,8 @@ class Examples(Artifact):
         return len(self.example_ids)
 
     def content_hash(self) -> str:
-        """sha256 over what rows are made from; paths are left out, since the same contents elsewhere give the same."""
+        """Return sha256 over what rows are made from; paths are left out, since the same contents elsewhere give the
+        same."""
         content = json.dumps([self.first_index, self.example_ids, self.file_hashes])
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -24,7 +24,7 @@ class FitSums:
     residual_sum: float
 
     def problems(self) -> Iterator[str]:
-        """Every broken invariant, one sentence each."""
+        """Yield every broken invariant, one sentence each."""
         if self.n_rows < 0:
             yield f"the fit is of {self.n_rows} rows"
         if not all(map(math.isfinite, self.row_sum)):

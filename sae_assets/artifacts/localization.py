@@ -66,13 +66,13 @@ class Localization(Artifact):
         return torch.where(exists, _rate(name, self.counts), torch.nan)
 
     def whole_rate(self, name: str) -> Float[Tensor, "2 concepts"]:
-        """The same of all rows of the detected examples."""
+        """Return the same of all rows of the detected examples."""
         import torch
 
         return torch.where((self.unit_ids >= 0) & self.located, _rate(name, self.whole), torch.nan)
 
     def direction(self, concept: int) -> Float[Tensor, " units"]:
-        """The direction of a concept, dense; all 0 where it has none."""
+        """Return the direction of a concept, dense; all 0 where it has none."""
         import torch
 
         direction = torch.zeros(self.n_units, dtype=torch.float64, device="cpu")

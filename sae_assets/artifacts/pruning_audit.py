@@ -43,14 +43,15 @@ class PruningAudit(Artifact):
 
     @property
     def f1(self) -> Float[Tensor, "2 2 concepts"]:
-        """float64; NaN where no unit was chosen, and of a concept of which the split lacks a class."""
+        """Return float64; NaN where no unit was chosen, and of a concept of which the split lacks a class."""
         import torch
 
         return torch.where((self.unit_ids >= 0)[:, None], f1_of(self.counts), torch.nan)
 
     @property
     def loss(self) -> Float[Tensor, " concepts"]:
-        """Cal F1 that pruning costs; NaN without a best unit, and all of its F1 where no kept unit has a threshold."""
+        """Return cal F1 that pruning costs; NaN without a best unit, and all of its F1 where no kept unit has a
+        threshold."""
         import torch
 
         best, kept_f1 = self.f1[:, 0]
@@ -58,7 +59,7 @@ class PruningAudit(Artifact):
 
     @property
     def concepts_by_reason(self) -> Int[Tensor, " rules"]:
-        """int64 [len(REASONS)], concepts whose best unit has this reason."""
+        """Return int64 [len(REASONS)], concepts whose best unit has this reason."""
         import torch
 
         return torch.bincount(self.reasons[self.reasons >= 0], minlength=len(REASONS))

@@ -72,7 +72,7 @@ class RowAlignment(Artifact):
 
     @property
     def best(self) -> Int[Tensor, " concepts"]:
-        """int64, number of each concept's first pair; -1 where it has none."""
+        """Return int64, number of each concept's first pair; -1 where it has none."""
         import torch
 
         first = torch.searchsorted(self.concept_ids, torch.arange(len(self.concepts), dtype=torch.int32, device="cpu"))
@@ -81,7 +81,8 @@ class RowAlignment(Artifact):
 
     @property
     def best_by_ap(self) -> Int[Tensor, " concepts"]:
-        """int64, number of each concept's pair with the best cal average precision; ties: lower unit. -1: no pair."""
+        """Return int64, number of each concept's pair with the best cal average precision; ties: lower unit. -1: no
+        pair."""
         import torch
 
         best = [-1] * len(self.concepts)
@@ -94,7 +95,7 @@ class RowAlignment(Artifact):
 
     @property
     def judged(self) -> Bool[Tensor, " concepts"]:
-        """Concepts that are located and have rows on both splits: over these figures of the whole SAE are."""
+        """Return concepts that are located and have rows on both splits: over these figures of the whole SAE are."""
         return (self.n_positive > 0).all(0) & (self.n_unlocated.sum(0) == 0)
 
     def covered(self, least: float) -> Bool[Tensor, " concepts"]:
@@ -108,7 +109,7 @@ class RowAlignment(Artifact):
 
     @property
     def summary(self) -> dict[str, float]:
-        """Figures of the whole SAE over the concepts that are ``judged``, NaN without any.
+        """Return figures of the whole SAE over the concepts that are ``judged``, NaN without any.
 
         - ``coverage@t``: share of concepts whose best unit by cal average precision has at least t on test.
         - ``mean_best_*``: test figures of each concept's best unit by cal F1 (``ap``: by cal average precision), 0

@@ -53,7 +53,7 @@ class SparseRows(Artifact):
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of the same activations as a dense float32 matrix [n_rows, n_units]."""
+        """Return bytes of the same activations as a dense float32 matrix [n_rows, n_units]."""
         return 4 * self.n_rows * self.n_units
 
     def entries_per_row(self) -> Int[Tensor, " rows"]:
@@ -72,7 +72,7 @@ class SparseRows(Artifact):
         )
 
     def active_units(self) -> Int[Tensor, " active"]:
-        """Units that fire on some row, int64, ascending; counted, as sorting all ids takes ten times as long."""
+        """Return units that fire on some row, int64, ascending; counted, as sorting all ids takes ten times as long."""
         import torch
 
         return torch.bincount(self.unit_ids, minlength=self.n_units).nonzero().flatten()
@@ -207,7 +207,7 @@ class SparseActivations(SparseRows):
 
     @property
     def summary(self) -> dict[str, float]:
-        """A few figures that chunks are compared by; one that does not exist (no row, no entry) is left out."""
+        """Return a few figures that chunks are compared by; one that does not exist (no row, no entry) is left out."""
         lengths, active = self.example_offsets.diff(), int(self.l0.sum())
         figures = {"median_rows_per_example": float(lengths.median())} if len(lengths) else {}
         figures |= {"mean_l0": active / self.n_rows} if self.n_rows else {}
@@ -232,5 +232,5 @@ class FilteredActivations(SparseRows):
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of the unfiltered activations as a dense float32 matrix: what this file stands for."""
+        """Return bytes of the unfiltered activations as a dense float32 matrix: what this file stands for."""
         return 4 * self.n_rows * self.n_original

@@ -41,7 +41,7 @@ class UnitStats(Artifact):
 
     @property
     def mean(self) -> Float[Tensor, " units"]:
-        """Mean of the positive values; NaN for a silent unit."""
+        """Return mean of the positive values; NaN for a silent unit."""
         import torch
 
         return torch.where(self.n_active > 0, self.total / self.n_active, torch.nan)
@@ -52,7 +52,8 @@ class UnitStats(Artifact):
 
     @property
     def selectivity(self) -> Float[Tensor, " units"]:
-        """Lifetime sparseness over all n rows, zeros included: ``(1 - a) / (1 - 1/n)``, ``a = (ΣA/n)² / (ΣA²/n)``.
+        """Return lifetime sparseness over all n rows, zeros included: ``(1 - a) / (1 - 1/n)``, ``a = (ΣA/n)² /
+        (ΣA²/n)``.
 
         Treves & Rolls 1991; Vinje & Gallant 2000. 1 fires on one row only, 0 is the same everywhere; NaN if silent
         or if there is a single row.
@@ -113,12 +114,12 @@ class UnitMapping(Artifact):
 
     @property
     def kept_units(self) -> Int[Tensor, " kept"]:
-        """int64, original unit ids, ascending; its position is the kept index."""
+        """Return int64, original unit ids, ascending; its position is the kept index."""
         return (self.reasons == 0).nonzero().flatten()
 
     @property
     def kept_index(self) -> Int[Tensor, " units"]:
-        """int64 [n_original], the kept index of each unit, -1 where it is not kept."""
+        """Return int64 [n_original], the kept index of each unit, -1 where it is not kept."""
         import torch
 
         index = torch.full((self.n_original,), -1, dtype=torch.int64, device="cpu")
