@@ -147,7 +147,7 @@ def _plain(one: "DetectedInput", files: list[str], detector: "Detector") -> dict
 
 
 def _where(one: "DetectedInput", concept: str, detector: "Detector") -> dict[str, Any]:
-    """The rows that are marked, by value: boxes of patches in pixels, or tokens with their characters."""
+    """Return the rows that are marked, by value: boxes of patches in pixels, or tokens with their characters."""
     if detector.figures.token_kind == "cls" or not one[concept].detected:
         return {}
     if detector.modality == "text":

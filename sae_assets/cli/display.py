@@ -46,7 +46,7 @@ WIDEST = 32  # characters of a cell in tables with one column per row
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A number, or "–" where the figure does not exist."""
+    """Return a number, or "–" where the figure does not exist."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
@@ -198,7 +198,7 @@ def print_protocol(content: dict[str, Any]) -> None:
 
 
 def _upright(rows: Sequence[dict[str, str]]) -> Iterator[Table]:
-    """Tables with one column per row, as many beside each other as the screen holds; long cells are folded."""
+    """Yield tables with one column per row, as many beside each other as the screen holds; long cells are folded."""
     widths = [min(WIDEST, max(cell_len(cell) for cell in (str(n), *row.values()))) for n, row in enumerate(rows)]
     names = max(cell_len(name) for name in rows[0])
     stop = 0

@@ -45,7 +45,7 @@ def _place(stage: Mapping[str, Any]) -> str:
 def _cells(
     stage: Mapping[str, Any], blank: tuple[str, ...] = (), least: tuple[float, float] = (LEAST_MB, LEAST_SECONDS)
 ) -> list[str]:
-    """Rows, MB, seconds (both no more than that they are below ``least``) and MiB as texts."""
+    """Return rows, MB, seconds (both no more than that they are below ``least``) and MiB as texts."""
     rows = UNKNOWN if stage["rows"] is None else f"{stage['rows']:,.0f}"
     size, seconds, peak = stage["bytes"], stage["cpu_seconds"], stage["peak_bytes"]
     return [

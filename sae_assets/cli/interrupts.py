@@ -50,5 +50,5 @@ def stop_if_told() -> None:
 
 
 def exit_code() -> int:
-    """The exit code of an interrupted command: 130 of Ctrl-C, 143 of SIGTERM."""
+    """Return the exit code of an interrupted command: 130 of Ctrl-C, 143 of SIGTERM."""
     return FIRST_CODE + (_came[0] if came() else signal.SIGINT)

@@ -20,11 +20,11 @@ class Later(TyperCommand):
 
     @cached_property
     def declared(self) -> Any:
-        """The command with its options."""
+        """Return the command with its options."""
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         single.command(self.name, help=self.help, context_settings={**self.context_settings})(self._declared())
         return typer.main.get_command(single)
 
     def make_context(self, *arguments: Any, **extra: Any) -> Any:
-        """The context of the command with its options: that is what is parsed, helped with and called."""
+        """Return the context of the command with its options: that is what is parsed, helped with and called."""
         return self.declared.make_context(*arguments, **extra)

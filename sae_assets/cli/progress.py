@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``40 s``, ``12 min``, ``2 h 5 min``."""
+    """Return seconds as a person says them: ``40 s``, ``12 min``, ``2 h 5 min``."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -51,7 +51,7 @@ class Loop:
 
     @property
     def pace(self) -> str:
-        """Rate and remaining time; empty as long as too little was seen."""
+        """Return rate and remaining time; empty as long as too little was seen."""
         seconds = self._now - self._start
         if seconds < SEEN_SECONDS or self.done == self._first:
             return ""
@@ -78,8 +78,8 @@ class Runs:
 
     @property
     def left(self) -> str:
-        """Remaining time of this run and those planned behind it; empty if nothing like them was seen, or hardly one
-        second is left."""
+        """Return remaining time of this run and those planned behind it; empty if nothing like them was seen, or hardly
+        one second is left."""
         if self._current is None:
             return ""
         # Their median, and of two the shorter one, since the first loads libraries and compiles.
@@ -113,7 +113,7 @@ def _say_nothing(batch: "Batch", number: int, total: int, coming: "Sequence[Batc
 
 @contextmanager
 def _lines(screen: Console, clock: Clock = time.monotonic) -> "Iterator[OnBatch]":
-    """A line when a run begins, and one now and then while its loop goes on."""
+    """Give a line when a run begins, and one now and then while its loop goes on."""
     runs, loop, told = Runs(clock), Loop("", 0, 0, 0.0), clock()
 
     def on_batch(batch: "Batch", number: int, total: int, coming: "Sequence[Batch]") -> None:
@@ -141,7 +141,7 @@ def _lines(screen: Console, clock: Clock = time.monotonic) -> "Iterator[OnBatch]
 
 @contextmanager
 def _bars(screen: Console, clock: Clock = time.monotonic) -> "Iterator[OnBatch]":
-    """Two bars: runs, and the loop inside the current one."""
+    """Give two bars: runs, and the loop inside the current one."""
     from rich.progress import (  # noqa: PLC0415 - most commands show no bars
         BarColumn,
         MofNCompleteColumn,

@@ -83,7 +83,7 @@ def _print_reasons(artifacts: Sequence[Mapping[str, Any]], columns: int) -> None
 
 
 def _without_chunk(address: str) -> str:
-    """An address without the data set, and without the chunk: chunks are numbers, and no stage is one."""
+    """Return an address without the data set, and without the chunk: chunks are numbers, and no stage is one."""
     return "/".join(part for part in address.split("/")[1:] if not part.isdecimal())
 
 
@@ -107,7 +107,7 @@ def _said(partitions: Mapping[str, str]) -> str:
 
 
 def ranges(keys: Sequence[str]) -> str:
-    """Chunk keys as a person writes them: ``0000–0003, 0007``, the first few of many."""
+    """Return chunk keys as a person writes them: ``0000–0003, 0007``, the first few of many."""
     ranges = list(_ranges(keys))
     ellipsis = f", … {len(ranges) - MOST_RANGES} more" if len(ranges) > MOST_RANGES else ""
     return ", ".join(ranges[:MOST_RANGES]) + ellipsis

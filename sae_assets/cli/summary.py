@@ -142,7 +142,7 @@ def _weighted_bar(result: dict[str, Any]) -> float | None:
 
 
 def _largest(*values: float | None) -> float | None:
-    """The largest of the figures that exist."""
+    """Return the largest of the figures that exist."""
     return max((value for value in values if value is not None), default=None)
 
 
@@ -167,7 +167,7 @@ def _rows_line(rows: dict[str, Any]) -> str:
 
 
 def _joined(coalition: dict[str, Any]) -> str:
-    """Units of a coalition with its rule between them."""
+    """Return units of a coalition with its rule between them."""
     return "units " + f" {coalition['rule']} ".join(map(str, coalition["units"]))
 
 
