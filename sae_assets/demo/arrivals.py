@@ -35,7 +35,7 @@ class GrowingFolder:
             return list(csv.DictReader(file))
 
     def landed(self) -> int:
-        """Examples that are there."""
+        """Return examples that are there."""
         table = self.root / "metadata.csv"
         if not table.exists():
             return 0
