@@ -13,7 +13,7 @@ __all__ = ["ImageReader", "Reader", "TextReader", "expect_files", "open_contents
 
 
 def open_dataset(entry: Dataset) -> Reader:
-    """The reader of one data set.
+    """Return the reader of one data set.
 
     Raises:
         DatasetError: the folder does not exist or is not laid out as the entry says; all problems are named. Images and
@@ -36,7 +36,8 @@ def _opened(entry: Dataset) -> Reader:
 
 
 def open_registered(entry: Dataset) -> Reader:
-    """The reader of one data set for stages of registered chunks: a row that is wrong holds up its own chunk only.
+    """Return the reader of one data set for stages of registered chunks: a row that is wrong holds up its own chunk
+    only.
 
     Where the place of a row in its table counts (words, precomputed embeddings) or a row is more than a file's name
     (tables, spans, saved data sets), as :func:`open_dataset`.
@@ -50,7 +51,8 @@ def open_registered(entry: Dataset) -> Reader:
 
 
 def open_contents(entry: Dataset) -> Reader:
-    """The reader of registered chunks for who looks at images and texts: where concepts are is read when asked for.
+    """Return the reader of registered chunks for who looks at images and texts: where concepts are is read when asked
+    for.
 
     Raises:
         DatasetError: as :func:`open_registered`; of where concepts are when that is asked for.

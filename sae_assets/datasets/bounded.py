@@ -19,7 +19,7 @@ class LongLineError(Exception):
 
 
 def open_file(path: str | Path) -> BufferedReader:
-    """A file opened for reading; what is none, a pipe would wait for ever and a device never end.
+    """Return a file opened for reading; what is none, a pipe would wait for ever and a device never end.
 
     Raises:
         OSError: it is a pipe, a device or a folder, or as the file system gives it.
@@ -30,7 +30,7 @@ def open_file(path: str | Path) -> BufferedReader:
 
 
 def read_whole(path: str | Path, most: int) -> bytes:
-    """The bytes of a file.
+    """Return the bytes of a file.
 
     Raises:
         DatasetError: it is larger than ``most``. OSError: as the file system gives it.

@@ -210,7 +210,7 @@ def _text(part: Mapping[str, Any], key: str, default: str | None = None) -> str:
 
 
 def _whole(value: Any) -> int:
-    """A number of pixels. Raises: ValueError, it is none."""
+    """Return a number of pixels. Raises: ValueError, it is none."""
     if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
         raise ValueError(f"found {value!r}, expected a number of pixels")
     return int(value)
@@ -224,7 +224,7 @@ def _id(value: Any) -> str:
 
 
 def _category(part: Mapping[str, Any]) -> str:
-    """The id of an annotation's category; empty where it has none."""
+    """Return the id of an annotation's category; empty where it has none."""
     try:
         return _id(part.get("category_id"))
     except TypeError:
@@ -232,7 +232,7 @@ def _category(part: Mapping[str, Any]) -> str:
 
 
 def _path(name: str) -> tuple[str, ...]:
-    """Parts of a file's path as any program writes it. Raises: IndexError, there are none."""
+    """Return parts of a file's path as any program writes it. Raises: IndexError, there are none."""
     parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
     _ = parts[0]
     return parts

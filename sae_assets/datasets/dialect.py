@@ -79,7 +79,7 @@ class Doubts:
 
     @staticmethod
     def _stretches(cell: str) -> Iterator[tuple[str, str]]:
-        """Backslashes that stand together, and the character behind them."""
+        """Yield backslashes that stand together, and the character behind them."""
         for match in RUN.finditer(cell):
             yield match[0], cell[match.end() : match.end() + 1]
 

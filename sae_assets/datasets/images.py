@@ -33,7 +33,7 @@ def open_image(dataset: str, root: Path, path: str, white: float | None = None) 
 
 
 def image_size(dataset: str, root: Path, path: str) -> tuple[int, int]:
-    """Width and height of the image as it is shown, from the file's header.
+    """Return width and height of the image as it is shown, from the file's header.
 
     Raises:
         DatasetError: as :func:`open_image`.
@@ -44,7 +44,8 @@ def image_size(dataset: str, root: Path, path: str) -> tuple[int, int]:
 
 @contextmanager
 def _image_of(dataset: str, root: Path, path: str) -> "Iterator[ImageFile]":
-    """:func:`opened_image` of a file that a chunk was registered with. Raises: DatasetError, also if it is missing."""
+    """Give :func:`opened_image` of a file that a chunk was registered with. Raises: DatasetError, also if it is
+    missing."""
     try:
         with opened_image(dataset, root / path, repr(path)) as image:
             yield image
@@ -67,7 +68,7 @@ def decode_image(dataset: str, content: bytes, what: str, white: float | None = 
 
 @contextmanager
 def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterator[ImageFile]":
-    """An image file, of which the header has been read.
+    """Give an image file, of which the header has been read.
 
     Raises:
         DatasetError: it is no image of a format that is read, is damaged or too large, or what is done with it inside
@@ -106,7 +107,7 @@ def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterato
 
 
 def as_mask(inside: Any) -> "Image":
-    """A boolean array [height, width] as a mask image."""
+    """Return a boolean array [height, width] as a mask image."""
     import numpy as np
     from PIL import Image
 

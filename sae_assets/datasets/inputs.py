@@ -29,7 +29,7 @@ SUFFIXES = {
 
 
 def inputs_entry(model: Model, white: float | None = None) -> Dataset:
-    """The data set that inputs of a model are of, as a catalog would describe it."""
+    """Return the data set that inputs of a model are of, as a catalog would describe it."""
     layout = "table" if model.modality == "image" else "spans"
     entry = Dataset(root=Path(), layout=layout, modality=model.modality, concepts=(NAME,), models=(model.name,),
                     white=white)  # fmt: skip
@@ -37,7 +37,7 @@ def inputs_entry(model: Model, white: float | None = None) -> Dataset:
 
 
 def files_in(folder: Path, modality: str) -> Iterator[Path]:
-    """Pictures (or texts) in a folder and those below it, by their endings; hidden ones are left out."""
+    """Yield pictures (or texts) in a folder and those below it, by their endings; hidden ones are left out."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in SUFFIXES[modality] and path.is_file() and not hidden:
@@ -57,7 +57,8 @@ def named_inputs(inputs: Sequence[Any], modality: str) -> dict[str, Any]:
 
 
 def read_input(one: Any, modality: str, white: float | None = None) -> "Image | str":
-    """A picture (RGB, as it is shown) from a path, a picture of Pillow or an array; or a text from a path or a text.
+    """Return a picture (RGB, as it is shown) from a path, a picture of Pillow or an array; or a text from a path or a
+    text.
 
     Args:
         one: of texts a ``str`` is the text itself, of pictures a path. Arrays are uint8 [height, width, 3] or

@@ -183,7 +183,7 @@ def _read_all(reader: Reader) -> dict[str, Any]:
 
 
 def _never_shown(report: dict[str, Any], entry: Dataset) -> list[str]:
-    """Concepts whose number or colour in ``labels`` stands in no mask of an example of which they are true."""
+    """Return concepts whose number or colour in ``labels`` stands in no mask of an example of which they are true."""
     if not isinstance(entry.labels, Mapping) or report["files"] is None or report["files"]["bad"]:
         return []
     return [
@@ -195,7 +195,7 @@ def _never_shown(report: dict[str, Any], entry: Dataset) -> list[str]:
 
 
 def _read(reader: Reader, example: str, lengths: list[int]) -> Iterable[str]:
-    """Concepts that are found somewhere in the example."""
+    """Return concepts that are found somewhere in the example."""
     if isinstance(reader, TextReader):
         lengths.append(len(reader.text(example)))
         return [concept for concept, spans in reader.spans(example).items() if spans]

@@ -66,7 +66,7 @@ class LabelReader:
             )
 
     def read(self, cells: Mapping[str, Any], located: Collection[str] = ()) -> tuple[list[int | None], list[str]]:
-        """0 or 1 per concept (None where the cell is wrong), and what is wrong.
+        """Return 0 or 1 per concept (None where the cell is wrong), and what is wrong.
 
         Args:
             located: labels that the example has spans of; they make a concept true, unless its own column denies it.
@@ -100,7 +100,7 @@ class LabelReader:
         return [int(concept in true) for concept in self.concepts], problems
 
     def _denied(self, cells: Mapping[str, Any]) -> list[str]:
-        """Concepts that a column of labels names beside the concepts' own columns, which say 0."""
+        """Return concepts that a column of labels names beside the concepts' own columns, which say 0."""
         try:
             listed = set(self._listed(cells.get(LABELS)))
         except ValueError:  # it is no list of labels, and nobody reads it
@@ -112,11 +112,11 @@ class LabelReader:
         return "" if label in self._seen else meant_by(label, self.concepts, declared=self._separator is not None)
 
     def others(self) -> dict[str, int]:
-        """Labels that are no concept of the data set, and how many examples have each."""
+        """Return labels that are no concept of the data set, and how many examples have each."""
         return {label: count for label, count in self._seen.items() if label not in self.concepts}
 
     def misspelt(self) -> list[str]:
-        """Concepts that no line has, where a label that is no concept is spelt nearly so."""
+        """Return concepts that no line has, where a label that is no concept is spelt nearly so."""
         others = sorted(self.others())
         return [
             f"concept {concept!r} is true of no example{hint}"
@@ -125,7 +125,7 @@ class LabelReader:
         ]
 
     def _listed(self, cell: Any) -> list[str]:
-        """A cell's labels: a list, or ``a;b``, or a JSON list, or one label; numbers by the column's classes.
+        """Return a cell's labels: a list, or ``a;b``, or a JSON list, or one label; numbers by the column's classes.
 
         Raises:
             ValueError: what is none of these.
@@ -202,5 +202,5 @@ def _several(label: str, concept: str | None, separator: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A label in one spelling: as it looks, with nothing around it, and all that parts words alike."""
+    """Return a label in one spelling: as it looks, with nothing around it, and all that parts words alike."""
     return re.sub(r"[\s_:-]+", " ", looks(text)).strip(f" {WRAPPING}")

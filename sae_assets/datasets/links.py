@@ -35,7 +35,7 @@ def expect_inside(entry: Dataset, reader: Reader) -> None:
 
 
 def links_outside(places: Sequence[Path], folders: Sequence[Path]) -> Iterator[str]:
-    """Each link among these places, or within them, that leads out of the folders, with where it leads.
+    """Yield each link among these places, or within them, that leads out of the folders, with where it leads.
 
     A folder itself may be one.
     """

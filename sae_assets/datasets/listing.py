@@ -53,7 +53,8 @@ class Listing:
 
 
 def content_column(listing: Listing, named: str, default: str) -> str:
-    """The column of images or texts: as the catalog names it; by default that of paths where there is no other."""
+    """Return the column of images or texts: as the catalog names it; by default that of paths where there is no
+    other."""
     return f"{default}_path" if named == default and default not in listing.columns else named
 
 

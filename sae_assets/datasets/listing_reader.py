@@ -47,7 +47,7 @@ _OPENED = LastMade()
 
 
 def open_listing(entry: Dataset, files: Sequence[Path], read: Callable[[], Listing]) -> Reader:
-    """The reader for the data set's modality, reused from the last call if entry and files are unchanged.
+    """Return the reader for the data set's modality, reused from the last call if entry and files are unchanged.
 
     It is kept because every stage of every run opens its data set.
 
@@ -183,7 +183,7 @@ class ListedImages(ImageReader):
         return content
 
     def _mask(self, example_id: str, concept: str) -> Path | bytes:
-        """The mask of a concept that is true.
+        """Return the mask of a concept that is true.
 
         Raises:
             DatasetError: there is no such mask.
@@ -253,7 +253,7 @@ class ListedTexts(TextReader):
 
     @staticmethod
     def _text_if_there(path: str, base: Path) -> str | None:
-        """The text of a file; None where there is none or it is no text, which whoever reads it says."""
+        """Return the text of a file; None where there is none or it is no text, which whoever reads it says."""
         try:
             return read_text("", base, path) if (base / path).is_file() else None
         except DatasetError:

@@ -58,7 +58,7 @@ class MaskPixels:
     numbers: Any
 
     def inside(self, labels: Sequence[Label] | str | None) -> "Image":
-        """The mask as mode L, 255 inside.
+        """Return the mask as mode L, 255 inside.
 
         Args:
             labels: of the concept whose mask it is; ``any``: whatever is not black; None: nobody says.
@@ -76,7 +76,7 @@ class MaskPixels:
 
     @cached_property
     def _not_black(self) -> Any:
-        """bool [height, width]: any channel is above 0."""
+        """Return bool [height, width]: any channel is above 0."""
         import numpy as np
 
         if self.image is None:
@@ -95,7 +95,7 @@ class MaskPixels:
             )
 
     def _values(self) -> list[str]:
-        """Names of the values beside black; the places of a palette, where several of them are black."""
+        """Return names of the values beside black; the places of a palette, where several of them are black."""
         import numpy as np
 
         if self.image is None:
@@ -111,7 +111,7 @@ class MaskPixels:
         return [_spelt(colour) for colour in beside]
 
     def _of(self, label: Label) -> Any:
-        """bool [height, width]: the pixels of one class number, range or colour."""
+        """Return bool [height, width]: the pixels of one class number, range or colour."""
         import numpy as np
 
         colour = colour_of(label)
@@ -130,7 +130,7 @@ class MaskPixels:
 
 
 def colour_of(label: Label) -> tuple[int, int, int] | None:
-    """Red, green and blue of a colour; None of a number or range."""
+    """Return red, green and blue of a colour; None of a number or range."""
     if not isinstance(label, str) or not re.fullmatch("#[0-9a-fA-F]{6}", label):
         return None
     red, green, blue = bytes.fromhex(label[1:])
@@ -138,7 +138,7 @@ def colour_of(label: Label) -> tuple[int, int, int] | None:
 
 
 def range_of(label: Label) -> tuple[int, int]:
-    """The least and the largest class number that a label stands for."""
+    """Return the least and the largest class number that a label stands for."""
     low, _, high = str(label).partition("-")
     return int(low), int(high or low)
 
@@ -148,7 +148,7 @@ def _spelt(colour: Any) -> str:
 
 
 def read_mask(dataset: str, file: Path | bytes, size: tuple[int, int] | None, what: str = "") -> MaskPixels:
-    """The pixels of a mask.
+    """Return the pixels of a mask.
 
     Args:
         file: the file, or its bytes.
@@ -178,7 +178,7 @@ def read_mask(dataset: str, file: Path | bytes, size: tuple[int, int] | None, wh
 def open_mask(
     dataset: str, file: Path | bytes, size: tuple[int, int], what: str = "", labels: Sequence[Label] | str | None = None
 ) -> "Image":
-    """One mask as mode L, 255 inside; arguments as of :func:`read_mask` and :meth:`MaskPixels.inside`.
+    """Return one mask as mode L, 255 inside; arguments as of :func:`read_mask` and :meth:`MaskPixels.inside`.
 
     Raises:
         DatasetError: as :func:`read_mask`, or many values and nobody says what they mean.
@@ -188,7 +188,7 @@ def open_mask(
 
 
 def inside(dataset: str, pixels: MaskPixels, labels: Sequence[Label] | str | None) -> "Image":
-    """:meth:`MaskPixels.inside` with errors that name the data set. Raises: DatasetError."""
+    """Return :meth:`MaskPixels.inside` with errors that name the data set. Raises: DatasetError."""
     try:
         return pixels.inside(labels)
     except PixelError as error:
@@ -233,7 +233,7 @@ def _pixels(image: "ImageFile", name: str) -> MaskPixels:
 
 
 def _parts(image: "Image") -> "Iterator[tuple[slice, Any]]":
-    """Rows of an image, some at a time, and their pixels."""
+    """Return rows of an image, some at a time, and their pixels."""
     import numpy as np
 
     for top, end in strips(image):
@@ -241,7 +241,8 @@ def _parts(image: "Image") -> "Iterator[tuple[slice, Any]]":
 
 
 def _by_parts(image: "Image", of: Callable[[Any], Any], kind: Any) -> Any:
-    """One value per pixel [height, width], made of some rows at a time: three bytes of each are not held at once."""
+    """Return one value per pixel [height, width], made of some rows at a time: three bytes of each are not held at
+    once."""
     import numpy as np
 
     values = np.empty((image.height, image.width), kind)
@@ -251,7 +252,8 @@ def _by_parts(image: "Image", of: Callable[[Any], Any], kind: Any) -> Any:
 
 
 def _numbers(shown: "Image", pixels: "Image", stored: str) -> Any:
-    """Class numbers of 8 bits or fewer: palette places, grey levels as stored, or RGB of three equal channels."""
+    """Return class numbers of 8 bits or fewer: palette places, grey levels as stored, or RGB of three equal
+    channels."""
     import numpy as np
 
     if shown.mode != "P" and pixels.mode == "RGB":

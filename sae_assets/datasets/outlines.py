@@ -43,7 +43,7 @@ def shape_problem(shape: Any, height: int, width: int) -> str | None:
 
 
 def _extent(polygon: Sequence[float]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Least and largest x, and least and largest y."""
+    """Return least and largest x, and least and largest y."""
     across, down = polygon[::2], polygon[1::2]
     return (min(across), max(across)), (min(down), max(down))
 
@@ -94,7 +94,7 @@ def _both(
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes; 0 of one that has no area, or holds NaN."""
+    """Return intersection over union of two boxes; 0 of one that has no area, or holds NaN."""
     sides = [max(0.0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in (0, 1)]
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
     inner, outer = sides[0] * sides[1], sum(areas) - sides[0] * sides[1]
@@ -175,7 +175,7 @@ def decode_runs(counts: str) -> list[int] | None:
 
 
 def union(shapes: Sequence[Any], height: int, width: int) -> Any:
-    """The union of the segmentations, bool [height, width]."""
+    """Return the union of the segmentations, bool [height, width]."""
     import numpy as np
     from pycocotools import mask as rasterise
 

@@ -6,7 +6,7 @@ Parts = tuple[str, ...]  # of a path
 
 
 def best_fits(path: Parts, others: Iterable[Parts]) -> list[Parts]:
-    """Those of other paths that may name the same file: the shorter of the two is the end of the longer.
+    """Return those of other paths that may name the same file: the shorter of the two is the end of the longer.
 
     Of several, those that have most in common; a caller refuses what is left where it is more than one.
     """
@@ -15,6 +15,6 @@ def best_fits(path: Parts, others: Iterable[Parts]) -> list[Parts]:
 
 
 def _common_end(one: Parts, other: Parts) -> int:
-    """Parts of the shorter path, if it is the end of the longer; else 0."""
+    """Return parts of the shorter path, if it is the end of the longer; else 0."""
     length = min(len(one), len(other))
     return length if one[-length:] == other[-length:] else 0

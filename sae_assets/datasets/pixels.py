@@ -59,7 +59,7 @@ class PixelError(ValueError):
 
 
 def known_formats() -> list[str]:
-    """The formats that are read and that this Pillow has."""
+    """Return the formats that are read and that this Pillow has."""
     from PIL import Image
 
     Image.init()
@@ -76,7 +76,7 @@ def raw_mode(image: "ImageFile") -> str:
 
 
 def shown_size(image: "ImageFile") -> tuple[int, int]:
-    """Width and height of the upright picture in pixels."""
+    """Return width and height of the upright picture in pixels."""
     width, height = image.size
     own = ORIENTATION in getattr(image, "tag_v2", {})  # by TIFF's own tag, Pillow has turned the size already
     turned = not own and exif_of(image).get(ORIENTATION) in TURNED
@@ -95,7 +95,7 @@ def load(image: "ImageFile", stored: str) -> None:
 
 
 def exif_of(image: "Image") -> "Exif":
-    """The image's EXIF data, which may be empty.
+    """Return the image's EXIF data, which may be empty.
 
     Raises:
         PixelError: they cannot be read.
@@ -114,7 +114,7 @@ def exif_of(image: "Image") -> "Exif":
 
 
 def upright(image: "Image") -> "Image":
-    """The image itself, turned as EXIF says it is to be shown.
+    """Return the image itself, turned as EXIF says it is to be shown.
 
     Raises:
         PixelError: as :func:`exif_of`.
@@ -127,7 +127,7 @@ def upright(image: "Image") -> "Image":
 
 
 def strips(image: "Image") -> Iterator[tuple[int, int]]:
-    """First and last (exclusive) row of the parts in which a large image is converted."""
+    """Yield first and last (exclusive) row of the parts in which a large image is converted."""
     rows = max(1, PIXELS_AT_ONCE // max(1, image.width))
     for top in range(0, image.height, rows):
         yield top, min(image.height, top + rows)
@@ -178,7 +178,7 @@ def expect_no_strip(size: tuple[int, int]) -> None:
 
 
 def as_rgb(image: "ImageFile", white: float | None) -> "Image":
-    """The picture as it is shown, RGB of 8 bits.
+    """Return the picture as it is shown, RGB of 8 bits.
 
     Args:
         image: opened and not yet loaded.
@@ -211,7 +211,7 @@ def as_rgb(image: "ImageFile", white: float | None) -> "Image":
 
 
 def _levels(image: "ImageFile", white: float | None) -> "Image":
-    """Grey of 8 bits from deeper numbers: 0 is black, ``white`` is white."""
+    """Return grey of 8 bits from deeper numbers: 0 is black, ``white`` is white."""
     import numpy as np
     from PIL import Image
 

@@ -60,7 +60,7 @@ class Reader(ABC):
         return self.folders
 
     def missing(self, record: Record) -> Iterable[str]:
-        """Missing files that an example's record names, in words; opening a data set does not look for them.
+        """Return missing files that an example's record names, in words; opening a data set does not look for them.
 
         So a file that has vanished holds up only its own chunk, and one still to arrive only the examples after it.
         """
@@ -80,7 +80,7 @@ class Reader(ABC):
 
     @abstractmethod
     def content_hash(self, example_id: str) -> str:
-        """sha256 over what a model is given of this example: its image or text."""
+        """Return sha256 over what a model is given of this example: its image or text."""
 
     @abstractmethod
     def region_hashes(self, example_id: str) -> dict[str, str]:
@@ -94,16 +94,16 @@ class Reader(ABC):
         """
 
     def hashes(self, example_id: str) -> tuple[str, dict[str, str]]:
-        """Content hash and region hashes: what a chunk is registered with."""
+        """Return content hash and region hashes: what a chunk is registered with."""
         return self.content_hash(example_id), self.region_hashes(example_id)
 
     def true_concepts(self, example_id: str) -> list[str]:
-        """Concepts that are true of the example, in the catalog's order."""
+        """Return concepts that are true of the example, in the catalog's order."""
         labels = self.record(example_id).labels
         return [concept for concept, true in zip(self.concepts, labels, strict=True) if true]
 
     def record(self, example_id: str) -> Record:
-        """The example's record.
+        """Return the example's record.
 
         Raises:
             DatasetError: there is no such example.
@@ -119,14 +119,15 @@ class ImageReader(Reader):
 
     @abstractmethod
     def image(self, example_id: str) -> "Image":
-        """The image, RGB.
+        """Return the image, RGB.
 
         Raises:
             DatasetError: the file is missing or no image.
         """
 
     def size(self, example_id: str) -> tuple[int, int]:
-        """Width and height of :meth:`image`; a file's header tells them where what turns pictures stands there, too.
+        """Return width and height of :meth:`image`; a file's header tells them where what turns pictures stands there,
+        too.
 
         Raises:
             DatasetError: the file is missing or no image.
@@ -142,7 +143,7 @@ class ImageReader(Reader):
 
     @abstractmethod
     def masks(self, example_id: str) -> "Mapping[str, Image]":
-        """Mask (mode L, 255 inside, of the image's own size) of each concept that is true of the example.
+        """Return mask (mode L, 255 inside, of the image's own size) of each concept that is true of the example.
 
         A true concept that is not in the mapping is nowhere in the image; without ``has_regions`` it is not asked.
 
@@ -167,7 +168,7 @@ class TextReader(Reader):
 
     @abstractmethod
     def text(self, example_id: str) -> str:
-        """The text.
+        """Return the text.
 
         Raises:
             DatasetError: the file is missing or not UTF-8.
@@ -196,7 +197,7 @@ def expect_files(reader: Reader, records: Iterable[Record]) -> None:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """sha256 over the contents of files, in the order given.
+    """Return sha256 over the contents of files, in the order given.
 
     Raises:
         OSError: a file cannot be read; it is named.
@@ -210,12 +211,12 @@ def _digest(path: Path) -> bytes:
 
 
 def hash_text(text: str) -> str:
-    """sha256 over a text."""
+    """Return sha256 over a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_parts(parts: Iterable[bytes]) -> str:
-    """sha256 over the sha256 of each part, so that no two lists of parts hash alike."""
+    """Return sha256 over the sha256 of each part, so that no two lists of parts hash alike."""
     return _hash_digests(hashlib.sha256(part).digest() for part in parts)
 
 

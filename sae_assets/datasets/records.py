@@ -45,7 +45,7 @@ class Record:
 
 
 def draw_split(split: SeededSplit, example_id: str) -> str:
-    """The split of an example, drawn from the seed and its id alone, so that new data never move an example."""
+    """Return the split of an example, drawn from the seed and its id alone, so that new data never move an example."""
     digest = hashlib.sha256(f"{split.seed}:{example_id}".encode()).digest()
     point = int.from_bytes(digest[:8], "big") / 2**64
     shares = [(name, share) for name in SPLITS if (share := getattr(split, name)) > 0]
@@ -57,7 +57,8 @@ def draw_split(split: SeededSplit, example_id: str) -> str:
 
 
 def split_advice(entry: Dataset) -> str:
-    """Advice on how a data set gets calibration examples, which names where its layout keeps an example's split."""
+    """Return advice on how a data set gets calibration examples, which names where its layout keeps an example's
+    split."""
     if entry.split is not None:
         return "raise the share `split.cal` in the catalog, or add examples (splits are drawn by example id)"
     where = layouts()[entry.layout].split_place.format(column=entry.columns.split)
@@ -106,7 +107,7 @@ class RecordList:
             self.records.append(Record(example_id, path, str(split), tuple(label == 1 for label in labels), origin))
 
     def finish(self) -> list[Record]:
-        """The records.
+        """Return the records.
 
         Raises:
             DatasetError: the table has problems, repeated ids among them; every one is named with all its origins.
@@ -115,7 +116,7 @@ class RecordList:
         return self.records
 
     def all_problems(self) -> list[str]:
-        """Problems of rows, of the whole table, and of ids that appear more than once."""
+        """Return problems of rows, of the whole table, and of ids that appear more than once."""
         twice = [
             f"example {example!r} is named more than once ({_join(origins)}); ids (file stems) must differ"
             for example, origins in self._origins_by_id.items()
@@ -124,17 +125,17 @@ class RecordList:
         return [*with_origins(self._origins_by_problem), *self.problems, *twice]
 
     def sound(self) -> list[Record]:
-        """The records of rows that are as they should be and share their id with no other."""
+        """Return the records of rows that are as they should be and share their id with no other."""
         return [record for record in self.records if len(self._origins_by_id[record.example_id]) == 1]
 
 
 def with_origins(problems: Mapping[str, Sequence[str]]) -> list[str]:
-    """Problems with the origins of each."""
+    """Return problems with the origins of each."""
     return [f"{_join(origins)}: {problem}" for problem, origins in problems.items()]
 
 
 def _join(origins: Sequence[str]) -> str:
-    """Origins as ``line 3`` or ``lines 3, 4, 5``; of many, the first few and their number."""
+    """Return origins as ``line 3`` or ``lines 3, 4, 5``; of many, the first few and their number."""
     numbers = [origin.removeprefix("line ") for origin in origins]
     before = "lines " if len(origins) > 1 and numbers[0] != origins[0] else ""
     names = numbers if before else list(origins)
@@ -143,7 +144,7 @@ def _join(origins: Sequence[str]) -> str:
 
 
 def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) -> list[Record]:
-    """All examples of ``metadata.csv``, in the order of the file. Ids are file stems.
+    """Return all examples of ``metadata.csv``, in the order of the file. Ids are file stems.
 
     Args:
         lenient: leave out rows that are wrong, and both of two that share an id.
@@ -178,7 +179,7 @@ def _read_records(
     split: SeededSplit | None,
     dialect: Dialect,
 ) -> tuple[Sequence[Record], Sequence[str]]:
-    """Sound records, and what is wrong with the others."""
+    """Return sound records, and what is wrong with the others."""
     table = Path(version[0])
     needed = [path_column, *(["split"] if split is None else []), *concepts]
     records = RecordList(name, table, split)

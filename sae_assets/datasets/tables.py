@@ -147,7 +147,7 @@ def check_columns(
 
 
 def missing_column(column: str, columns: Sequence[str], split_column: str = "split") -> str:
-    """One line about a column that is missing."""
+    """Return one line about a column that is missing."""
     advice = ""
     if column == split_column:
         advice = "; add it (train, cal or test), or let `split` in the catalog draw the splits by example id"
@@ -161,7 +161,7 @@ def nearest(word: str, words: Sequence[str]) -> str:
 
 
 def zero_or_one(value: object) -> int | None:
-    """0 or 1 in the spellings that tables use; None for anything else."""
+    """Return 0 or 1 in the spellings that tables use; None for anything else."""
     if isinstance(value, str):
         return ZEROS_AND_ONES.get(value.lower())
     return int(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else None
@@ -175,7 +175,7 @@ def path_problems(column: str, path: object) -> Iterator[str]:
 
 
 def missing_file(column: str, path: str, root: Path) -> Iterator[str]:
-    """A problem if a path in a table names no file, else nothing."""
+    """Yield a problem if a path in a table names no file, else nothing."""
     if not os.path.isfile(os.path.join(root, path)):  # noqa: PTH113 (asked for each of many rows)
         yield f"column {column!r}: file {path!r} does not exist in {root}"
 

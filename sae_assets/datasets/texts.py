@@ -24,7 +24,7 @@ UNITS = {"codepoints": "characters", "utf16": "UTF-16 code units", "bytes": "UTF
 
 
 def read_text(dataset: str, root: Path, path: str) -> str:
-    """The text of the file at ``root / path``.
+    """Return the text of the file at ``root / path``.
 
     Raises:
         DatasetError: the file is missing or not UTF-8.
@@ -41,7 +41,7 @@ def read_text(dataset: str, root: Path, path: str) -> str:
 
 
 def words_of(text: str) -> list[Span]:
-    """Spans of the maximal runs of non-space characters."""
+    """Return spans of the maximal runs of non-space characters."""
     return [match.span() for match in WORD.finditer(text)]
 
 
@@ -94,7 +94,7 @@ def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Mapping[str, Any]]]
 def check_spans(
     column: str, value: Any, text: str | None, unit: str = "codepoints"
 ) -> tuple[dict[str, list[Span]], list[str]]:
-    """Spans of a cell by label, in characters, in order and without repetition, and what is wrong with the cell.
+    """Return spans of a cell by label, in characters, in order and without repetition, and what is wrong with the cell.
 
     Args:
         text: None while its file is missing; spans are then neither turned into characters nor checked against it.
@@ -158,7 +158,7 @@ def _denied(text: str, start: int, end: int, span: Span, fields: Mapping[str, An
 
 
 def _likely(text: str, start: int, end: int, quote: Any, unit: str) -> str:
-    """Advice where another way of counting gives the span's own text."""
+    """Return advice where another way of counting gives the span's own text."""
 
     def shown(counted: str, first: int, last: int) -> str | None:
         places = boundaries(text, counted)

@@ -104,7 +104,7 @@ class BrodenReader(ImageReader):
 
     @staticmethod
     def _inside(layers: list[Any], number: int) -> Any:
-        """Pixels where any layer shows the number; None if no layer does."""
+        """Return pixels where any layer shows the number; None if no layer does."""
         import numpy as np
 
         matches = [layer == number for layer in layers if (layer == number).any()]
@@ -113,7 +113,8 @@ class BrodenReader(ImageReader):
         return whole[0] if whole else np.logical_or.reduce(matches) if matches else None
 
     def _layers(self, example_id: str, category: str) -> list[Any]:
-        """Label numbers of one category: an array per segmentation, one of a single pixel per whole-image label."""
+        """Return label numbers of one category: an array per segmentation, one of a single pixel per whole-image
+        label."""
         import numpy as np
 
         line = self._lines[example_id]
@@ -132,7 +133,7 @@ class BrodenReader(ImageReader):
         return layers
 
     def _label_numbers(self, part: str) -> Any:
-        """Label number of every pixel of a segmentation: red + 256 × green."""
+        """Return label number of every pixel of a segmentation: red + 256 × green."""
         import numpy as np
 
         image = read_mask(self.name, self._images / part, None, repr(part)).image
@@ -175,7 +176,8 @@ class BrodenReader(ImageReader):
 
 
 def _fits(path: str, others: Sequence[Parts]) -> list[Parts]:
-    """Lines of the index that may be an image's. The folder ``images`` says nothing, for every data set has it."""
+    """Return lines of the index that may be an image's. The folder ``images`` says nothing, for every data set has
+    it."""
     parts = PurePosixPath(path).parts
     below = parts[1:] if parts[0] == IMAGES and len(parts) > 1 else parts
     return best_fits(parts, others) or best_fits(below, others)
@@ -209,7 +211,7 @@ def _find_index(name: str, root: Path, annotations: Path | None) -> Path:
 
 @lru_cache(maxsize=4)
 def _read_index(name: str, version: Version, categories: tuple[str, ...]) -> dict[str, tuple[int, dict[str, str]]]:
-    """Lines of the index with their numbers, by the image's path below ``images``.
+    """Return lines of the index with their numbers, by the image's path below ``images``.
 
     Raises:
         DatasetError: columns are missing, or an image has several lines, of which one would be taken.
@@ -231,7 +233,7 @@ def _read_index(name: str, version: Version, categories: tuple[str, ...]) -> dic
 
 
 def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[str, int]:
-    """The label number of each concept.
+    """Return the label number of each concept.
 
     Raises:
         DatasetError: concepts that are not ``category::name``, or whose name no table of labels has.

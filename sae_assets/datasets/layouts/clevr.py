@@ -58,7 +58,7 @@ class ClevrReader(ImageReader):
         return {concept: mask for concept, true in zip(self.concepts, labels, strict=True) if true}
 
     def mask(self, example_id: str) -> "Image":
-        """The object's mask at the image's own size, mode L, 255 inside.
+        """Return the object's mask at the image's own size, mode L, 255 inside.
 
         Raises:
             DatasetError: the mask is missing, or has another size than the image.

@@ -107,7 +107,7 @@ class CocoReader(ImageReader):
 
     @cached_property
     def _regions(self) -> dict[str, dict[tuple[str, ...], Annotated]]:
-        """Instances of every annotated image that may be one of the data set's, by file name and path.
+        """Return instances of every annotated image that may be one of the data set's, by file name and path.
 
         Raises:
             DatasetError: a file has problems (all of them are listed), or no file knows a concept.

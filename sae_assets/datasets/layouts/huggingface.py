@@ -19,7 +19,7 @@ SPLIT_NAMES = {"validation": "cal", "valid": "cal", "dev": "cal"}  # the names t
 
 
 def open_huggingface(entry: Dataset) -> Reader:
-    """The reader of a saved data set.
+    """Return the reader of a saved data set.
 
     Raises:
         DatasetError: the extra is not installed, the folder is not one that ``save_to_disk`` wrote, or its columns or
@@ -80,7 +80,7 @@ def _read(entry: Dataset) -> Listing:
 
 
 def _class_names(kind: Any) -> Sequence[str] | None:
-    """Names of a class, or of a list of classes, however the library's version writes lists."""
+    """Return names of a class, or of a list of classes, however the library's version writes lists."""
     for _ in range(2):
         if isinstance(kind, list):
             kind = kind[0]

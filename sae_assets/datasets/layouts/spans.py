@@ -20,7 +20,7 @@ from sae_assets.errors import DatasetError
 
 
 def open_spans(entry: Dataset) -> Reader:
-    """The reader of JSON lines.
+    """Return the reader of JSON lines.
 
     Raises:
         DatasetError: there is no such file, or lines are not JSON objects or hold wrong values (all are listed).

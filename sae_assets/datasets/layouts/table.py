@@ -27,7 +27,7 @@ PART = re.compile(r"(.*)-(\d+)-of-(\d+)(?:-\w+)?")  # of a table in several Parq
 
 
 def open_table(entry: Dataset) -> Reader:
-    """The reader of a table.
+    """Return the reader of a table.
 
     Raises:
         DatasetError: there is no table, or it has problems (all of them are listed).
@@ -109,7 +109,7 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
 
 
 def _absent_parts(files: Sequence[Path]) -> list[str]:
-    """Parts that names like ``train-00000-of-00003`` promise and that are not there."""
+    """Return parts that names like ``train-00000-of-00003`` promise and that are not there."""
     numbers_by_name: dict[tuple[str, str], set[int]] = {}
     for file in files:
         if match := PART.fullmatch(file.stem):
@@ -137,7 +137,7 @@ class BigCells:
         self._scans: dict[str, tuple[Path, Iterator[tuple[int, list[Any]]], int, list[Any]]] = {}
 
     def fetch(self, index: int, column: str) -> Any:
-        """The bytes of one cell; a cell that holds anything else is returned as it is."""
+        """Return the bytes of one cell; a cell that holds anything else is returned as it is."""
         file, number = self._sources[index]
         scan = self._scans.get(column)
         if scan is None or scan[0] != file or number < scan[2]:

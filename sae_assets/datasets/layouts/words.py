@@ -49,7 +49,7 @@ class WordsReader(TextReader):
 
     @cached_property
     def _paragraphs(self) -> dict[str, Paragraph]:
-        """Words of each example. It takes longer than the texts, and who shows these needs no labels."""
+        """Return words of each example. It takes longer than the texts, and who shows these needs no labels."""
         paragraphs, self.other_labels = _read_words(
             self.name, version_of(self._table), self.concepts, self._columns.labels, self._dialect
         )
@@ -115,7 +115,7 @@ def _find_table(name: str, root: Path, annotations: Path | None) -> Path:
 def _read_words(
     name: str, version: Version, concepts: tuple[str, ...], label_column: str | None, dialect: Dialect
 ) -> tuple[dict[int, Paragraph], dict[str, int]]:
-    """Words of each paragraph, in the order of the file, and the words of each label that is no concept.
+    """Return words of each paragraph, in the order of the file, and the words of each label that is no concept.
 
     Raises:
         DatasetError: missing columns, and every cell that is neither 0 nor 1, a paragraph nor a known label.
@@ -175,7 +175,7 @@ def _ascends(last: dict[int, int], paragraph: int, word_id: str | None) -> bool:
 
 
 def _single_label_column(name: str, table: Path, columns: Sequence[str], concepts: Sequence[str]) -> str | None:
-    """The column that names each word's concept; None where every concept has a column of its own."""
+    """Return the column that names each word's concept; None where every concept has a column of its own."""
     missing = [concept for concept in concepts if concept not in columns]
     if not missing:
         return None
