@@ -94,7 +94,7 @@ def _functions() -> "dict[str, nn.Module]":
 
 
 def _activations(network: "nn.Module") -> "Iterator[tuple[nn.Module, str]]":
-    """Every activation function of a network, as its parent and the name of the child."""
+    """Return every activation function of a network, as its parent and the name of the child."""
     for parent in network.modules():
         for child, module in parent.named_children():
             named = any(name in type(module).__name__.lower() for name in NAMES)
@@ -141,7 +141,8 @@ def _replaced(slots: "Sequence[tuple[nn.Module, str]]", function: "nn.Module") -
 
 
 def _unexplained(source: "RowSource", kind: str, sae: "OpenedSae", example_ids: Sequence[str]) -> float | None:
-    """Fraction of variance unexplained over the rows of these examples; those that cannot be read are left out."""
+    """Return fraction of variance unexplained over the rows of these examples; those that cannot be read are left
+    out."""
     import torch
 
     assert sae.decoder is not None
@@ -156,7 +157,7 @@ def _unexplained(source: "RowSource", kind: str, sae: "OpenedSae", example_ids: 
 
 
 def _embedded(source: "RowSource", example_ids: Sequence[str]) -> "list[ExampleRows]":
-    """Rows of these examples from one pass or, where some cannot be read, from one for each of the others."""
+    """Return rows of these examples from one pass or, where some cannot be read, from one for each of the others."""
     try:
         return [*source.embed(example_ids)]
     except (DatasetError, OSError):

@@ -33,7 +33,7 @@ def is_empty(text: str) -> bool:
 
 
 def blank_examples(reader: "Reader", example_ids: Iterable[str]) -> Iterator[str]:
-    """Ids of the examples that show nothing; each is opened, and one that cannot be read is left out."""
+    """Yield ids of the examples that show nothing; each is opened, and one that cannot be read is left out."""
     for example in example_ids:
         try:
             if isinstance(reader, ImageReader):

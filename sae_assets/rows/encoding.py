@@ -264,7 +264,8 @@ def _collect(batch: "Sequence[tuple[str, ExampleRows]]", kind: str, collector: "
 
 
 def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":
-    """The code with rows put in, on which nothing is active, where ``silent`` says so; bool [n_rows] of all rows."""
+    """Return the code with rows put in, on which nothing is active, where ``silent`` says so; bool [n_rows] of all
+    rows."""
     import torch
 
     def spread(values: "Tensor") -> "Tensor":

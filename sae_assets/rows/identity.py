@@ -36,7 +36,7 @@ def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
 
 
 def truth_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
-    """The catalog settings that the ground truth of rows depends on; no file is read for them."""
+    """Return the catalog settings that the ground truth of rows depends on; no file is read for them."""
     if kind == "cls":
         return {}
     settings = location_settings(dataset, model, kind)
@@ -47,7 +47,7 @@ def truth_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
 
 
 def location_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
-    """The catalog settings that say what rows are and where they stand; no file is read for them."""
+    """Return the catalog settings that say what rows are and where they stand; no file is read for them."""
     pixels = {"pixels": PIXELS} if dataset.modality == "image" else {}
     precomputed = {"precomputed": model.name} if kind in dataset.embeddings.get(model.name, {}) else {}
     return {"layout": dataset.layout, **_text_settings(model), **pixels, **precomputed}

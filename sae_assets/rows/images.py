@@ -48,19 +48,20 @@ class Geometry(Protocol):
     def normalisation(self) -> Normalisation | None: ...
 
     def tensor(self, image: "Image") -> "Tensor":
-        """The model's input, float32 [3, height, width]: ``inputs`` of its ``pixels``."""
+        """Return the model's input, float32 [3, height, width]: ``inputs`` of its ``pixels``."""
         ...
 
     def pixels(self, image: "Image") -> "np.ndarray":
-        """The part of it that is done to each picture for itself, in threads."""
+        """Return the part of it that is done to each picture for itself, in threads."""
         ...
 
     def inputs(self, pixels: "Sequence[np.ndarray]", device: Any) -> "Tensor":
-        """float32 [n, 3, height, width] on the device, for pictures whose part is done."""
+        """Return float32 [n, 3, height, width] on the device, for pictures whose part is done."""
         ...
 
     def mask(self, mask: "Image") -> "Tensor":
-        """bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest neighbour."""
+        """Return bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest
+        neighbour."""
         ...
 
 
@@ -112,7 +113,7 @@ class Vision(Protocol):
     def d_model(self) -> int: ...
 
     def embed(self, images: "Tensor") -> "Tensor":
-        """float32 [batch, n_prefix + n_patches, d_model] on the device, for ``geometry.tensor`` images stacked.
+        """Return float32 [batch, n_prefix + n_patches, d_model] on the device, for ``geometry.tensor`` images stacked.
 
         On a CPU several threads ask at once.
         """
@@ -153,7 +154,7 @@ class ImageRows:
         return self._count[kind]
 
     def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
-        """Rows of these images; the next ones are decoded while passes are computed."""
+        """Yield rows of these images; the next ones are decoded while passes are computed."""
         images = (self._reader.deferred_image(example) for example in example_ids)
         at_once = self._size * self._shapes.n_beside(self._size, self._length)
         for group in in_groups(prepared(self._input, images, LOOKAHEAD * at_once), at_once):
@@ -165,7 +166,7 @@ class ImageRows:
                 yield ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=blank)
 
     def _input(self, deferred: "Callable[[], Image]") -> "tuple[np.ndarray, bool]":
-        """The picture as the model's input is made of it, and whether it shows nothing."""
+        """Return the picture as the model's input is made of it, and whether it shows nothing."""
         image = deferred()
         return self._geometry.pixels(image), is_one_colour(image)
 
@@ -179,7 +180,7 @@ class _Opened:
 
 
 def open_geometry(transformer: Transformer) -> Geometry:
-    """The geometry of a vision model, without its weights.
+    """Return the geometry of a vision model, without its weights.
 
     Raises:
         CheckpointError: an unknown model, or an unreadable configuration.
@@ -193,7 +194,7 @@ def open_geometry(transformer: Transformer) -> Geometry:
 def open_image_rows(
     reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str, forward_batch: int | None = 1
 ) -> ImageRows:
-    """The source of an image model.
+    """Return the source of an image model.
 
     Args:
         forward_batch: images of one pass; None: as many as the device takes.
@@ -226,7 +227,7 @@ def open_image_rows(
 
 
 def noise() -> "Image":
-    """A picture of noise, the same at each call: what models are tried with."""
+    """Return a picture of noise, the same at each call: what models are tried with."""
     import numpy as np
     from PIL import Image
 

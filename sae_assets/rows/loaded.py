@@ -43,7 +43,8 @@ class ObjectCache:
         make: Callable[[], T],
         size_of: Callable[[T], int] = lambda _: 0,
     ) -> T:
-        """The object made under this key, or a new one, for which the least recently used of its kind may be dropped.
+        """Return the object made under this key, or a new one, for which the least recently used of its kind may be
+        dropped.
 
         Args:
             key: all that decides what is made; None if that is not known beforehand, and then nothing is kept.
@@ -129,7 +130,7 @@ def keep_transformer(
 
 
 def model_settings(model: Model, precision: str = "") -> Hashable:
-    """Everything in a model's catalog entry except its SAE, and the precision."""
+    """Return everything in a model's catalog entry except its SAE, and the precision."""
     return model.model_dump_json(exclude={"sae"}), precision
 
 
@@ -151,7 +152,7 @@ class OpenedSae:
 
 
 def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
-    """The encoder and the decoder of a checkpoint, on the device.
+    """Return the encoder and the decoder of a checkpoint, on the device.
 
     Raises:
         CheckpointError: as :func:`sae_assets.saes.open_sae`.
@@ -171,7 +172,7 @@ def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
 
 
 def open_random_encoders(sae: Sae, encoder: "Encoder", n_seeds: int) -> "list[Encoder]":
-    """Random SAEs of seeds 0, 1, … like this encoder of a checkpoint, each as large as it, on its device."""
+    """Return random SAEs of seeds 0, 1, … like this encoder of a checkpoint, each as large as it, on its device."""
 
     def made() -> "list[Encoder]":
         return [ops.random_saes.random_encoder(encoder, seed) for seed in range(n_seeds)]
@@ -182,7 +183,7 @@ def open_random_encoders(sae: Sae, encoder: "Encoder", n_seeds: int) -> "list[En
 
 
 def _transformer_files(transformer: Transformer) -> Versions | None:
-    """The files that a transformer is read from, as they are now; None where they are only on the hub."""
+    """Return the files that a transformer is read from, as they are now; None where they are only on the hub."""
     if transformer.path is not None:
         return _versions(transformer.path) if transformer.path.is_dir() else None
     located = libraries()[transformer.library].located(transformer)
@@ -190,13 +191,13 @@ def _transformer_files(transformer: Transformer) -> Versions | None:
 
 
 def weight_bytes(transformer: Transformer) -> int:
-    """Bytes of the files that a transformer is read from; 0 where they are not known to be on this machine."""
+    """Return bytes of the files that a transformer is read from; 0 where they are not known to be on this machine."""
     files = _transformer_files(transformer)
     return 0 if files is None else sum(size for _, size, _, _ in files)
 
 
 def _versions(path: Path) -> Versions:
-    """A file, or the files of a folder, as they are now: a replaced one has another number on its disk."""
+    """Return a file, or the files of a folder, as they are now: a replaced one has another number on its disk."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(str(file), file.stat()) for file in files if file.is_file()]
     return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats)

@@ -51,7 +51,7 @@ def unlocated(chunk: Examples, count: int) -> RowLocations:
 
 
 def _spans_located(chunk: Examples, spans: "Sequence[Tensor]") -> RowLocations:
-    """Rows of texts, from the characters of each text's tokens, int64 [n_tokens, 2]."""
+    """Return rows of texts, from the characters of each text's tokens, int64 [n_tokens, 2]."""
     import torch
 
     lengths = torch.tensor([len(span) for span in spans], dtype=torch.int64, device="cpu")
@@ -130,7 +130,8 @@ def _sources(geometry: "Geometry", width: int, height: int) -> "tuple[np.ndarray
 
 
 def _resizes(sources: "np.ndarray", size: int) -> list[tuple[int, int]]:
-    """Lengths that an axis may be resized to, and where the input begins in them, from where its pixels come from.
+    """Return lengths that an axis may be resized to, and where the input begins in them, from where its pixels come
+    from.
 
     Those that say it of every pixel with a crop or padding in the middle; else the one that says it best.
 

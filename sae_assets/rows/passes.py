@@ -34,7 +34,7 @@ LOOKAHEAD = 2  # times as many inputs as are computed at once are prepared meanw
 
 
 def positions_at_once(device: Any) -> int:
-    """Positions (patches or tokens) of one pass: on a GPU a power of two by its memory, 2^15 for 80 GB."""
+    """Return positions (patches or tokens) of one pass: on a GPU a power of two by its memory, 2^15 for 80 GB."""
     import torch
 
     if torch.device(device).type != "cuda":
@@ -54,7 +54,7 @@ def together(forward_batch: int | None, length: int, device: Any) -> int:
 
 
 def padded(length: int, longest: int | None) -> int:
-    """The length that inputs are filled up to: steps of 8, above 64 of at most a quarter more.
+    """Return the length that inputs are filled up to: steps of 8, above 64 of at most a quarter more.
 
     Args:
         length: positions of the input; longest: those that a model takes; None: any number.
@@ -132,7 +132,7 @@ class FixedShapes(Generic[T]):
         return torch.get_num_threads() if beside else 1
 
     def rows(self, passes: Sequence[ForwardPass[T]]) -> "list[Sequence[Tensor]]":
-        """Rows of the inputs of each pass, in order."""
+        """Return rows of the inputs of each pass, in order."""
         computed: dict[int, Sequence[Tensor]] = {}
         by_number: dict[int, list[int]] = {}  # of passes side by side
         for index, one in enumerate(passes):
@@ -150,7 +150,7 @@ class FixedShapes(Generic[T]):
         return (self._alone and one.size > 1) or not self._independent.get(one.shape, True)
 
     def _rows(self, passes: Sequence[ForwardPass[T]], n_beside: int) -> "list[Sequence[Tensor]]":
-        """Rows of passes that are filled up; new shapes are tried.
+        """Return rows of passes that are filled up; new shapes are tried.
 
         Fewer passes than half of the threads are computed by all threads one after the other where that changes no bit.
         """
@@ -190,7 +190,8 @@ class FixedShapes(Generic[T]):
         return self._is_same_by_all(key, call, rows) or _same_bits(side_by_side([call])[0], rows)
 
     def _one_by_one(self, one: ForwardPass[T]) -> "list[Tensor]":
-        """Rows of a pass's inputs, each for itself, and where even that depends on others, with none beside it."""
+        """Return rows of a pass's inputs, each for itself, and where even that depends on others, with none beside
+        it."""
         if one.size > 1:
             return [rows for (rows,) in self.rows([ForwardPass([each], 1, one.length) for each in one.inputs])]
         return [self._forward([each], None)[0] for each in one.inputs]
@@ -258,7 +259,7 @@ def _same_bits(some: "Sequence[Tensor]", others: "Sequence[Tensor]") -> bool:
 
 
 def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size`` items each, the last of the rest."""
+    """Yield lists of ``size`` items each, the last of the rest."""
     group: list[T] = []
     for item in items:
         group.append(item)

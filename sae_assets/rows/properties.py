@@ -112,7 +112,7 @@ class Property:
 
 
 def compared(name: str, used: str, statements: Mapping[str, str], advice: str) -> Property:
-    """A property of which every file should say what is used."""
+    """Return a property of which every file should say what is used."""
     others = [f"{where} says {value}" for where, value in statements.items() if value != used]
     differs = f"{name} is {used} here, but {' and '.join(others)} ({advice})" if others else ""
     return Property(name, used, statements, differs=differs)
@@ -152,7 +152,7 @@ def image_statements(folder: Path | None) -> dict[str, dict[str, str]]:
 
 
 def settings(folder: Path | None, name: str) -> dict[str, Any]:
-    """A JSON file of a folder; empty where there is none, or it is none: whoever needs it says so."""
+    """Return a JSON file of a folder; empty where there is none, or it is none: whoever needs it says so."""
     try:
         content = None if folder is None else plain_json.read(folder / name)
     except (OSError, ValueError):
@@ -166,7 +166,7 @@ def _part(content: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def activation_of(config: Mapping[str, Any]) -> str | None:
-    """The activation function that a configuration names."""
+    """Return the activation function that a configuration names."""
     return next((config[key] for key in ACTIVATIONS if isinstance(config.get(key), str)), None)
 
 
@@ -191,14 +191,15 @@ def filter_in_words(value: Any) -> str | None:
 
 
 def edges_of(size: Any) -> dict[str, int] | None:
-    """The edges that are set of a size that names them, as configurations and image processors have it; else None."""
+    """Return the edges that are set of a size that names them, as configurations and image processors have it; else
+    None."""
     if size is None or isinstance(size, (bool, int, float, str, list, tuple)):
         return None
     return {key: value for key, value in dict(size).items() if value is not None}
 
 
 def size_in_words(value: Any) -> str | None:
-    """Height and width of the model's input; None where only one edge is known."""
+    """Return height and width of the model's input; None where only one edge is known."""
     if (edges := edges_of(value)) is not None:
         value = [edges.get("height"), edges.get("width")]
     sides = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value, value]
@@ -221,7 +222,7 @@ def dtype_in_words(value: Any) -> str | None:
 
 
 def stored_dtype(weights: Path) -> str | None:
-    """The dtype of most numbers of a safetensors file, by its header; None of another file."""
+    """Return the dtype of most numbers of a safetensors file, by its header; None of another file."""
     names = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn"}
     try:
         expect_small_header(weights)

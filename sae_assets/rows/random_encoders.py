@@ -20,7 +20,7 @@ MATCHED_ROWS, MATCHED_EXAMPLES = 4096, 32  # on which the density of random unit
 def random_encoders(
     dataset: Dataset, model: Model, encoder: "Encoder", source: "RowSource", ids: Sequence[str], kinds: Sequence[str]
 ) -> "list[Encoder]":
-    """Random SAEs as sparse as the trained one.
+    """Return random SAEs as sparse as the trained one.
 
     A TopK SAE is by its k. Of others each unit's density is matched, on rows of a few examples of the chunk, those of
     the smallest hashes, which are embedded once more for it: so that the chunk's rows need not be held until the last

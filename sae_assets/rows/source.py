@@ -64,7 +64,7 @@ class RowSource(Protocol):
         ...
 
     def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
-        """Rows of these examples, in order, each made when its turn has come or a little before."""
+        """Return rows of these examples, in order, each made when its turn has come or a little before."""
         ...
 
     def rows_per_example(self, kind: str) -> int | None:
@@ -80,5 +80,5 @@ def is_pooled(dataset: Dataset, model: Model, kind: str) -> bool:
 
 
 def precomputed_kinds(dataset: Dataset, model: Model) -> frozenset[str]:
-    """Token kinds of a data set whose embeddings under this model are read from files."""
+    """Return token kinds of a data set whose embeddings under this model are read from files."""
     return frozenset(dataset.embeddings.get(model.name, {}))

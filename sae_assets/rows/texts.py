@@ -56,7 +56,7 @@ class Tokenizer(Protocol):
 
     @property
     def max_positions(self) -> int | None:
-        """Ids that the model takes; None: any number."""
+        """Return ids that the model takes; None: any number."""
         ...
 
     @property
@@ -70,7 +70,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str) -> Tokenized:
-        """The tokens of a text, as the model reads them."""
+        """Return the tokens of a text, as the model reads them."""
         ...
 
 
@@ -86,7 +86,8 @@ class Language(Protocol):
     def embed(
         self, texts: Sequence[Tokenized], length: int | None = None, *, refilled: bool = False
     ) -> "Iterable[Tensor]":
-        """Rows of each text's own tokens, float32 [n_tokens, d_model] on the device; every text has at least one.
+        """Return rows of each text's own tokens, float32 [n_tokens, d_model] on the device; every text has at least
+        one.
 
         Args:
             length: ids that texts are filled up to; None: as many as the longest has.
@@ -158,7 +159,7 @@ class TextRows:
         return 1 if kind == "cls" else None
 
     def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
-        """Rows of these texts; those of one length go through the model together, a window of texts at a time."""
+        """Yield rows of these texts; those of one length go through the model together, a window of texts at a time."""
         for window in self._windows(example_ids):
             indices_of_pass: list[list[int]] = []
             passes: list[ForwardPass[Tokenized]] = []
@@ -218,7 +219,7 @@ class _Opened:
 
 
 def _one_token(text: Tokenized) -> Tokenized:
-    """The first token of a text, which fills a pass up."""
+    """Return the first token of a text, which fills a pass up."""
     return Tokenized(text.ids[:1], 0, text.spans[:1], 0)
 
 
@@ -227,7 +228,8 @@ def _ids_of(text: Tokenized) -> int:
 
 
 def _rows_of_text(language: Language) -> "Tensor":
-    """Rows of a short and of a long text, the same at each call: some models draw at random for long ones alone."""
+    """Return rows of a short and of a long text, the same at each call: some models draw at random for long ones
+    alone."""
     import torch
 
     tokens = language.tokens
@@ -240,7 +242,7 @@ def _rows_of_text(language: Language) -> "Tensor":
 def open_text_rows(
     reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str, forward_batch: int | None = 1
 ) -> RowSource:
-    """The source of a text model.
+    """Return the source of a text model.
 
     Raises:
         CheckpointError: as :class:`TextRows`.
@@ -249,7 +251,7 @@ def open_text_rows(
 
 
 def open_tokens(model: Model) -> Tokenizer:
-    """The tokenizer of a text model, without the model's weights.
+    """Return the tokenizer of a text model, without the model's weights.
 
     Raises:
         CheckpointError: files that cannot be read.
@@ -264,7 +266,7 @@ def open_tokens(model: Model) -> Tokenizer:
 
 
 def lengths_beyond(reader: TextReader, example_ids: Iterable[str], model: Model, limit: int) -> Iterator[int]:
-    """Ids of each of these texts that is longer than the limit, as the model reads it; weights are not read.
+    """Yield ids of each of these texts that is longer than the limit, as the model reads it; weights are not read.
 
     Raises:
         CheckpointError: tokenizer files that cannot be read; DatasetError: a text that cannot.

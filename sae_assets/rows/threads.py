@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def side_by_side(calls: Sequence[Callable[[], R]]) -> list[R]:
-    """The results of calls, in order, each computed by one thread, as many at a time as torch has threads here.
+    """Return the results of calls, in order, each computed by one thread, as many at a time as torch has threads here.
 
     The first call that fails is raised, once none goes on.
     """
@@ -41,7 +41,7 @@ def _plainly(call: Callable[[], R]) -> R:
 
 @functools.cache
 def _kept(n_threads: int) -> ThreadPoolExecutor:
-    """Threads that stay, since libraries keep memory for each that multiplies."""
+    """Return threads that stay, since libraries keep memory for each that multiplies."""
     threads = ThreadPoolExecutor(n_threads, thread_name_prefix="compute")
     _start_alone(threads, n_threads)
     return threads

@@ -45,7 +45,7 @@ def properties_of(
     final_norm: str | None = None,
     beyond: Beyond = lambda limit: None,
 ) -> list[Property]:
-    """Every property of a model of this modality, in order; of a model without a transformer, none.
+    """Return every property of a model of this modality, in order; of a model without a transformer, none.
 
     Args:
         sae: None where it cannot be read.
@@ -107,7 +107,8 @@ def _hook_point_difference(
 
 
 def _model(training: "Mapping[str, Any]", model: Model) -> Property:
-    """The model that the SAE was trained on. Ids of the hub are compared; other names (TransformerLens') are shown."""
+    """Return the model that the SAE was trained on. Ids of the hub are compared; other names (TransformerLens') are
+    shown."""
     assert model.transformer is not None
     trained, used, parts = training.get("model") or "", model.transformer.label, list[str]()
     hub_ids = "/" in trained and "/" in (model.transformer.name or "")

@@ -85,11 +85,11 @@ class ImageGeometry:
 
     @property
     def normalisation(self) -> Normalisation:
-        """Mean and standard deviation per channel that pixels are normalised by; white is 1."""
+        """Return mean and standard deviation per channel that pixels are normalised by; white is 1."""
         return tuple(self.preprocessing["mean"]), tuple(self.preprocessing["std"])
 
     def tensor(self, image: "Image") -> "Tensor":
-        """The model's input, float32 [3, height, width]."""
+        """Return the model's input, float32 [3, height, width]."""
         return self.inputs([self.pixels(image)], "cpu")[0]
 
     def pixels(self, image: "Image") -> "np.ndarray":
@@ -132,7 +132,8 @@ class ImageGeometry:
         return self._normalised(every)[0, :, 0].numpy()
 
     def mask(self, mask: "Image") -> "Tensor":
-        """bool [height, width]: the mask under the geometric steps of the image's transform, nearest neighbour."""
+        """Return bool [height, width]: the mask under the geometric steps of the image's transform, nearest
+        neighbour."""
         import numpy as np
         import torch
         from open_clip.transform import CenterCropOrPad, ResizeKeepRatio

@@ -17,7 +17,7 @@ COMPILER, UTILS = "torch._dynamo", "torch._dynamo.utils"
 
 @functools.cache
 def library() -> Any:
-    """The library ``open_clip``, with its module ``transform``."""
+    """Return the library ``open_clip``, with its module ``transform``."""
     with _compiler_put_off():
         import open_clip
         import open_clip.transform

@@ -34,7 +34,7 @@ NAME_ADVICE = "name the architecture and the tag that the weights were trained a
 
 
 def properties(model: Model) -> list[Property]:
-    """Every property of an open_clip model that is compared.
+    """Return every property of an open_clip model that is compared.
 
     Raises:
         CheckpointError: as its geometry.

@@ -80,7 +80,7 @@ class VisionTransformer:
 
     @staticmethod
     def _create(transformer: Transformer) -> Any:
-        """open_clip's own model with its weights, in float32 on the CPU."""
+        """Return open_clip's own model with its weights, in float32 on the CPU."""
         open_clip = library()
 
         if transformer.path is not None:
@@ -89,7 +89,8 @@ class VisionTransformer:
         return open_clip.create_model(transformer.name, pretrained=weights, require_pretrained=True)
 
     def embed(self, images: "Tensor") -> "Tensor":
-        """Residual stream of images, float32 [batch, 1 + n_patches, d_model] on the device: CLS, then patches by row.
+        """Return residual stream of images, float32 [batch, 1 + n_patches, d_model] on the device: CLS, then patches by
+        row.
 
         Args:
             images: float32 [batch, 3, height, width], as ``geometry.tensor`` gives them, stacked.

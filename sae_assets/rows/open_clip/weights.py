@@ -13,7 +13,7 @@ WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def locate_weights(transformer: Transformer) -> Path | None:
-    """The weights file if it is on this machine, else None; never touches the network.
+    """Return the weights file if it is on this machine, else None; never touches the network.
 
     Raises:
         CheckpointError: a local path that does not exist or holds no weights.
@@ -76,7 +76,8 @@ def expect_positions(weights: Path, expected: int) -> None:
 
 
 def _shape_in(weights: Path, name: str) -> tuple[int, ...] | None:
-    """Shape of a tensor in a file of weights; None where there is none, or the file is no such, which loading says."""
+    """Return shape of a tensor in a file of weights; None where there is none, or the file is no such, which loading
+    says."""
     import safetensors
     import torch
 

@@ -40,13 +40,13 @@ class Part(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int) -> "Tensor":
-        """float [stop - start, width]: these rows."""
+        """Return float [stop - start, width]: these rows."""
 
     def close(self) -> None:  # noqa: B027 - not every format holds memory
         """Release the memory that the file takes up."""
 
     def integers(self, column: str) -> "Tensor | None":
-        """int64 [n_rows] of another column, where the format has columns."""
+        """Return int64 [n_rows] of another column, where the format has columns."""
         return None
 
     def _expect(self, shape: Sequence[int], dtype: str, is_float: bool) -> None:
@@ -154,7 +154,7 @@ class ParquetPart(Part):
         return torch.cat(parts)
 
     def _group(self, group: int) -> "Tensor":
-        """One row group, float32; the last one stays in memory for the next example."""
+        """Return one row group, float32; the last one stays in memory for the next example."""
         import numpy as np
         import torch
 
@@ -198,7 +198,7 @@ class ParquetPart(Part):
 
 
 def open_parts(files: EmbeddingFiles) -> list[Part]:
-    """The files of an entry in the order of their rows, all of one width.
+    """Return the files of an entry in the order of their rows, all of one width.
 
     Raises:
         DatasetError: an unknown format, a chunk number that is missing, or widths that differ.
@@ -226,7 +226,7 @@ def open_parts(files: EmbeddingFiles) -> list[Part]:
 
 
 def chunk_files(info: Path) -> list[Path]:
-    """The chunk files beside a ``…_chunks_info.json``, by number. What the info says is not trusted.
+    """Return the chunk files beside a ``…_chunks_info.json``, by number. What the info says is not trusted.
 
     Raises:
         DatasetError: no info file, no chunks, or a number that is missing.

@@ -35,7 +35,7 @@ class _Kind:
     tokens: "dict[str, Tokenized] | None" = None  # where the tokenizer counted them
 
     def read(self, start: int, stop: int) -> "Tensor":
-        """float32 [stop - start, width].
+        """Return float32 [stop - start, width].
 
         Raises:
             DatasetError: values that are not finite; row and file are named.
@@ -138,7 +138,7 @@ class PrecomputedRows:
         return start, stop
 
     def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
-        """Rows of these examples; each is read by itself.
+        """Yield rows of these examples; each is read by itself.
 
         Raises:
             DatasetError: an example that is not in the data set, or values that are not finite.
@@ -194,7 +194,8 @@ class PrecomputedRows:
 def _located(
     kind: str, files: EmbeddingFiles, parts: Sequence[Part], n_examples: int
 ) -> "tuple[Tensor | None, int | None]":
-    """Offsets of the examples' rows, and the number that all have; no offsets where only a tokenizer knows them."""
+    """Return offsets of the examples' rows, and the number that all have; no offsets where only a tokenizer knows
+    them."""
     import torch
 
     total = sum(part.n_rows for part in parts)
@@ -237,7 +238,7 @@ def _located(
 
 
 def hash_rows(files: EmbeddingFiles, kind: str, reader: "Reader", example_ids: Sequence[str]) -> str:
-    """sha256 over the files that hold these examples' rows, and over where in them these rows stand.
+    """Return sha256 over the files that hold these examples' rows, and over where in them these rows stand.
 
     A chunk file appended later changes no earlier hash. Where only a tokenizer knows the rows of each text, all files
     count.

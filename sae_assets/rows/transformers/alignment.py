@@ -36,7 +36,7 @@ def align(text: str, tokens: Sequence[str], unknown: str | None = None) -> list[
 
 @cache
 def printable_bytes() -> dict[str, int]:
-    """GPT-2's alphabet: the letter that it writes for each byte."""
+    """Return GPT-2's alphabet: the letter that it writes for each byte."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     moved = [byte for byte in range(256) if byte not in set(printable)]
     return {chr(byte): byte for byte in printable} | {chr(256 + position): byte for position, byte in enumerate(moved)}
@@ -163,7 +163,8 @@ def _span(letters: _Letters, first: int, last: int) -> Span:
 
 
 def _options(letters: _Letters, content: bytes | None, start: int) -> Iterator[tuple[int, int]]:
-    """Byte sequences that a token may stand for, likeliest first: as it is, after white space, without its space."""
+    """Yield byte sequences that a token may stand for, likeliest first: as it is, after white space, without its
+    space."""
     size, after = len(letters.content), start
     while after < size and letters.skippable[after]:
         after += 1

@@ -105,7 +105,7 @@ def doubt_of_texts(model: Model, texts: Sequence[str]) -> str:
 
 
 def _head(config: Any) -> str:
-    """The class that reads a checkpoint with its head, where that is what was saved; else empty."""
+    """Return the class that reads a checkpoint with its head, where that is what was saved; else empty."""
     from transformers.models.auto import modeling_auto as auto
 
     saved = set(getattr(config, "architectures", None) or ())
@@ -118,7 +118,7 @@ def _head(config: Any) -> str:
 
 
 def _exchanged(size: int, special: Sequence[int]) -> "Tensor":
-    """Another id for each, int64 [size], the same at each call; special ones stay."""
+    """Return another id for each, int64 [size], the same at each call; special ones stay."""
     import torch
 
     ids = torch.arange(size, device="cpu")
@@ -128,7 +128,7 @@ def _exchanged(size: int, special: Sequence[int]) -> "Tensor":
 
 
 def _nats(network: Any, texts: "Sequence[Tokenized]", exchanged: "Tensor", mask: int | None) -> float:
-    """Mean of −ln p of the texts' own tokens, each given those before it or, with ``mask``, those around it."""
+    """Return mean of −ln p of the texts' own tokens, each given those before it or, with ``mask``, those around it."""
     import torch
 
     total, count = 0.0, 0

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def find_blocks(network: "nn.Module", n_blocks: int, label: str) -> "nn.ModuleList":
-    """The list of a network's residual blocks: the outermost ModuleList of that length.
+    """Return the list of a network's residual blocks: the outermost ModuleList of that length.
 
     Where there are several, it is the one whose entries the library itself calls blocks (``_no_split_modules``).
 
@@ -48,7 +48,7 @@ def block_count(config: Any, label: str) -> int:
 
 
 def shortened(config: Any, n_blocks: int) -> Any:
-    """A copy of the configuration with fewer blocks; lists with one entry per block are cut too.
+    """Return a copy of the configuration with fewer blocks; lists with one entry per block are cut too.
 
     One that cannot have fewer (Funnel) stays as it is.
     """

@@ -64,7 +64,7 @@ def expect_folder(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that hold a local folder's weights, sorted.
+    """Return the safetensors files that hold a local folder's weights, sorted.
 
     Raises:
         CheckpointError: as :func:`expect_folder`, a shard that is missing, or no safetensors (pickled weights are named
@@ -122,7 +122,7 @@ def expect_room(network: Any, transformer: Transformer) -> None:
 
 
 def locate_hub_folder(transformer: Transformer) -> Path | None:
-    """The folder of a hub's model if it is on this machine, else None; never touches the network.
+    """Return the folder of a hub's model if it is on this machine, else None; never touches the network.
 
     It is named by the commit, so a branch that has moved is another folder.
     """
@@ -207,7 +207,8 @@ def _expect_modest(path: Path) -> None:
 
 
 def read_config(transformer: Transformer, part: str) -> Any:
-    """The model's configuration; of a model with several towers that of one (``vision_config``, ``text_config``).
+    """Return the model's configuration; of a model with several towers that of one (``vision_config``,
+    ``text_config``).
 
     Raises:
         CheckpointError: it could not be read, or an encoder-decoder model.
@@ -227,9 +228,8 @@ def read_config(transformer: Transformer, part: str) -> Any:
 
 
 def auto_model(config: Any) -> str:
-    """The ``Auto…`` class that makes the model of a configuration: of the encoder alone, where that is what was saved
-    (``T5EncoderModel``, whose configuration is that of encoder and decoder).
-    """
+    """Return the ``Auto…`` class that makes the model of a configuration: of the encoder alone, where that is what was
+    saved (``T5EncoderModel``, whose configuration is that of encoder and decoder)."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES as ENCODERS
 
     encoder = ENCODERS.get(getattr(config, "model_type", ""), "")

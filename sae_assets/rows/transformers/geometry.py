@@ -58,7 +58,7 @@ class TransformersGeometry(WholeTensors):
 
     @property
     def processor(self) -> Any:
-        """The library's image processor."""
+        """Return the library's image processor."""
         return self._processor
 
     @property
@@ -83,7 +83,7 @@ class TransformersGeometry(WholeTensors):
 
     @property
     def normalisation(self) -> Normalisation:
-        """Mean and standard deviation per channel that pixels are normalised by; white is 1."""
+        """Return mean and standard deviation per channel that pixels are normalised by; white is 1."""
         processor = self._processor
         white = 255 * processor.rescale_factor if getattr(processor, "do_rescale", False) else 255.0
         mean, std = (0.0,) * 3, (1.0,) * 3
@@ -93,7 +93,7 @@ class TransformersGeometry(WholeTensors):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the model's input in pixels."""
+        """Return height and width of the model's input in pixels."""
         return self._size
 
     def _expect_one_grid(self) -> None:
@@ -142,7 +142,7 @@ class TransformersGeometry(WholeTensors):
         return side
 
     def _output_size(self) -> tuple[int, int]:
-        """Height and width of every preprocessed image."""
+        """Return height and width of every preprocessed image."""
         processor = self._processor
         crop = _pixels(processor, "crop_size") if getattr(processor, "do_center_crop", False) else None
         resized = _pixels(processor, "size") if getattr(processor, "do_resize", False) else None
@@ -187,7 +187,7 @@ class TransformersGeometry(WholeTensors):
         return cls + others, cls > 0
 
     def tensor(self, image: "Image") -> "Tensor":
-        """The model's input, float32 [3, height, width].
+        """Return the model's input, float32 [3, height, width].
 
         Raises:
             CheckpointError: the image processor fails, or gave another shape.
@@ -205,7 +205,8 @@ class TransformersGeometry(WholeTensors):
         return pixels[0].float()
 
     def mask(self, mask: "Image") -> "Tensor":
-        """bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest neighbour.
+        """Return bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest
+        neighbour.
 
         Raises:
             CheckpointError: the image processor does more than a resize and a centre crop.
@@ -262,7 +263,7 @@ class TransformersGeometry(WholeTensors):
 
 
 def _pixels(processor: Any, name: str) -> dict[str, int] | None:
-    """A size of an image processor as a plain dict of the keys that are set."""
+    """Return a size of an image processor as a plain dict of the keys that are set."""
     size = getattr(processor, name, None)
     if size is None:
         return None
@@ -272,7 +273,7 @@ def _pixels(processor: Any, name: str) -> dict[str, int] | None:
 
 
 def _prefix_tokens(network: "nn.Module") -> tuple[int, int]:
-    """Numbers of CLS tokens and of other learned tokens (registers, distillation) before the patches."""
+    """Return numbers of CLS tokens and of other learned tokens (registers, distillation) before the patches."""
     cls = others = 0
     for name, parameter in network.named_parameters():
         last = name.rpartition(".")[2]

@@ -146,7 +146,7 @@ class CutModel:
             raise _Reached
 
     def rows(self, **inputs: "Tensor") -> "Tensor":
-        """The hidden state at the hook point, float32 [batch, positions, d_model] on the device.
+        """Return the hidden state at the hook point, float32 [batch, positions, d_model] on the device.
 
         Args:
             inputs: what the library's model takes, by name.

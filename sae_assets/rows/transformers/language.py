@@ -44,7 +44,7 @@ class TransformersLanguage:
     def embed(
         self, texts: "Sequence[Tokenized]", length: int | None = None, *, refilled: bool = False
     ) -> "Iterator[Tensor]":
-        """Rows of each text's own tokens, in order; texts go through the model together, padded on the right."""
+        """Return rows of each text's own tokens, in order; texts go through the model together, padded on the right."""
         import torch
 
         length = length or max(len(text.ids) for text in texts)

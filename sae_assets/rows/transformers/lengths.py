@@ -12,7 +12,8 @@ CHANGING_ROPE = ("dynamic", "longrope")
 
 
 def one_way_up_to(config: Any) -> tuple[int, str] | None:
-    """The most ids of a text that is read like shorter ones, and what changes beyond; None where nothing does."""
+    """Return the most ids of a text that is read like shorter ones, and what changes beyond; None where nothing
+    does."""
     kind = getattr(config, "model_type", "")
     if kind == "big_bird" and config.attention_type == "block_sparse":
         # Shorter ones are read with full attention, and so is everything after the first of them.
@@ -37,7 +38,7 @@ def has_experts(config: Any) -> bool:
 
 
 def _ropes(config: Any) -> Iterator[dict[str, Any]]:
-    """Settings of rotary positions: one set, or one for each kind of layer."""
+    """Yield settings of rotary positions: one set, or one for each kind of layer."""
     for name in ("rope_parameters", "rope_scaling"):
         settings = getattr(config, name, None)
         if isinstance(settings, dict):
@@ -46,7 +47,7 @@ def _ropes(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _trained_on(config: Any, parameters: dict[str, Any], rope: str) -> Any:
-    """Ids up to which frequencies are those of the training."""
+    """Return ids up to which frequencies are those of the training."""
     original = parameters.get("original_max_position_embeddings")
     if rope == "longrope":
         original = original or getattr(config, "original_max_position_embeddings", None)

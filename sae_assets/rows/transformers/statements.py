@@ -45,7 +45,7 @@ STRETCHED = "dinov2"  # begins the types of models that are published with posit
 
 
 def properties(model: Model) -> list[Property]:
-    """Every property of a model of transformers that is compared; a tokenizer's doubts are told elsewhere.
+    """Return every property of a model of transformers that is compared; a tokenizer's doubts are told elsewhere.
 
     Raises:
         CheckpointError: files that cannot be read.
@@ -65,7 +65,7 @@ def properties(model: Model) -> list[Property]:
 
 
 def _weights(folder: Path | None) -> Path | None:
-    """A file of weights, the first of several."""
+    """Return a file of weights, the first of several."""
     if folder is None or (folder / WHOLE).is_file():
         return None if folder is None else folder / WHOLE
     shards = settings(folder, INDEX).get("weight_map")

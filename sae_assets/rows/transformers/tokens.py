@@ -59,7 +59,7 @@ class Tokens:
 
     @property
     def kind(self) -> str:
-        """The library's class of it."""
+        """Return the library's class of it."""
         return type(self._tokenizer).__name__
 
     @property
@@ -72,18 +72,18 @@ class Tokens:
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """Id by token."""
+        """Return id by token."""
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
         return vocabulary
 
     @property
     def special_ids(self) -> list[int]:
-        """Ids that are no text's."""
+        """Return ids that are no text's."""
         return sorted(self._tokenizer.all_special_ids)
 
     @property
     def mask_id(self) -> int | None:
-        """The id that stands for a word to be found; None where there is none."""
+        """Return the id that stands for a word to be found; None where there is none."""
         mask: int | None = self._tokenizer.mask_token_id
         return mask
 
@@ -112,7 +112,7 @@ class Tokens:
         return [*doubts, *self._other_vocabularies()]
 
     def _other_vocabularies(self) -> list[str]:
-        """Vocabularies beside the one that is read, which it should be another writing of."""
+        """Return vocabularies beside the one that is read, which it should be another writing of."""
         doubts, own = [], self.vocabulary  # made anew each time that it is asked for: as long as it is itself
         for file in (self._folder / name for name in ("vocab.json", "vocab.txt")) if self._folder is not None else ():
             beside = _vocabulary(file)
@@ -151,7 +151,7 @@ class Tokens:
         self.max_positions = limit
 
     def encode(self, text: str) -> Tokenized:
-        """Ids and spans of a text.
+        """Return ids and spans of a text.
 
         Raises:
             DatasetError: tokens that cannot be found in the text, or a text whose tokens are special ones.
@@ -225,7 +225,7 @@ class Tokens:
 
 
 def _vocabulary(file: Path) -> dict[str, int]:
-    """Id by token of a vocabulary's file; empty where there is none, or one in another form."""
+    """Return id by token of a vocabulary's file; empty where there is none, or one in another form."""
     try:
         if file.suffix == ".txt":
             return {token: index for index, token in enumerate(file.read_text(encoding="utf-8").split("\n")) if token}
@@ -251,7 +251,8 @@ def _spell_special_pieces_out(tokenizer: Any) -> None:
 
 
 def _max_positions(config: Any, tokenizer: Any) -> int | None:
-    """Ids that model and tokenizer take at most; positions that are set aside for padding (RoBERTa) do not count."""
+    """Return ids that model and tokenizer take at most; positions that are set aside for padding (RoBERTa) do not
+    count."""
     import torch
     import transformers
 

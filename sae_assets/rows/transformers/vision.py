@@ -45,7 +45,7 @@ class TransformersVision:
             )
 
     def embed(self, images: "Tensor") -> "Tensor":
-        """Hidden state of images, float32 [batch, n_prefix + n_patches, d_model] on the device.
+        """Return hidden state of images, float32 [batch, n_prefix + n_patches, d_model] on the device.
 
         Args:
             images: float32 [batch, 3, height, width], as ``geometry.tensor`` gives them, stacked.
