@@ -69,5 +69,5 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """A module of this package, imported when it is first asked for: most of them load torch."""
+    """Return a module of this package, imported when it is first asked for: most of them load torch."""
     return submodule(__name__, name)

@@ -9,7 +9,7 @@ from sae_assets.ops.process_state import plain_arithmetic
 
 @plain_arithmetic()
 def holm(p: Float[Tensor, " tests"]) -> Float[Tensor, " tests"]:
-    """Holm's step-down family-wise p (Holm 1979); NaN are no tests."""
+    """Return Holm's step-down family-wise p (Holm 1979); NaN are no tests."""
     tested = ~p.isnan()
     ordered, order = p[tested].double().sort()
     steps = len(ordered) - torch.arange(len(ordered), device=p.device)
@@ -19,7 +19,7 @@ def holm(p: Float[Tensor, " tests"]) -> Float[Tensor, " tests"]:
 
 @plain_arithmetic()
 def benjamini_hochberg(p: Float[Tensor, " tests"]) -> Float[Tensor, " tests"]:
-    """Adjusted p that bound the false discovery rate (Benjamini & Hochberg 1995); NaN are no tests."""
+    """Return adjusted p that bound the false discovery rate (Benjamini & Hochberg 1995); NaN are no tests."""
     tested = ~p.isnan()
     ordered, order = p[tested].double().sort()
     ranks = torch.arange(1, len(ordered) + 1, device=p.device)
@@ -30,7 +30,7 @@ def benjamini_hochberg(p: Float[Tensor, " tests"]) -> Float[Tensor, " tests"]:
 
 @plain_arithmetic()
 def max_t(observed: Float[Tensor, " tests"], null: Float[Tensor, "tests shuffles"]) -> Float[Tensor, " tests"]:
-    """Step-down family-wise p of statistics under joint shuffles (Westfall & Young 1993, algorithm 4.1).
+    """Return step-down family-wise p of statistics under joint shuffles (Westfall & Young 1993, algorithm 4.1).
 
     Statistics are standardised by mean and standard deviation over the shuffles and the observation, all alike, so
     that the observation stays exchangeable with them. ``p = (b + 1) / (m + 1)``. NaN are no tests.
@@ -49,7 +49,7 @@ def max_t(observed: Float[Tensor, " tests"], null: Float[Tensor, "tests shuffles
 
 
 def _scattered(values: Tensor, order: Tensor, tested: Tensor) -> Tensor:
-    """Values in the order of the tests, NaN where there was none."""
+    """Return values in the order of the tests, NaN where there was none."""
     result = torch.full(tested.shape, torch.nan, dtype=torch.float64, device=tested.device)
     inside = torch.empty_like(values, dtype=torch.float64)
     inside[order] = values.double()
@@ -61,7 +61,8 @@ def _scattered(values: Tensor, order: Tensor, tested: Tensor) -> Tensor:
 def sequential_p(
     observed: Float[Tensor, " tests"], null: Float[Tensor, "tests shuffles"], stop_after: int
 ) -> tuple[Float[Tensor, " tests"], Int[Tensor, " tests"]]:
-    """p by Besag & Clifford 1991, and the shuffles that it counts: up to the ``stop_after``-th as good as observed.
+    """Return p by Besag & Clifford 1991, and the shuffles that it counts: up to the ``stop_after``-th as good as
+    observed.
 
     ``stop_after / l`` if that was shuffle l, else ``(b + 1) / (m + 1)`` of all m.
     """

@@ -17,7 +17,7 @@ TIED = 1e-20  # sum of squares below which placements are equal: above what roun
 def auroc_interval(
     scores: Float[Tensor, "*n examples"], truth: Bool[Tensor, "*n examples"], level: float = 0.95
 ) -> Float[Tensor, "*n 3"]:
-    """AUROC, ties counted half, with its interval: estimate, low, high.
+    """Return AUROC, ties counted half, with its interval: estimate, low, high.
 
     The variance is that of DeLong, DeLong & Clarke-Pearson (1988): of the placements of each class (shares of the
     others that lie on the right side) over its size. For each limit ``UNSEEN`` of an example is added to each class,

@@ -35,7 +35,7 @@ def figure_pairs(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> BestPairs:
-    """The figures of every chosen pair.
+    """Return the figures of every chosen pair.
 
     Args:
         scores: of all units, by original id.
@@ -98,7 +98,7 @@ def figure_pairs(
 
 
 def _counts(detected: Tensor, truth: Tensor) -> Int[Tensor, "concepts 4"]:
-    """TP, FP, FN, TN of each concept."""
+    """Return TP, FP, FN, TN of each concept."""
     cells = (detected & truth, detected & ~truth, ~detected & truth, ~detected & ~truth)
     return torch.stack([cell.sum(1) for cell in cells], -1)
 
@@ -106,7 +106,7 @@ def _counts(detected: Tensor, truth: Tensor) -> Int[Tensor, "concepts 4"]:
 def _null_of_cal(
     chosen: ChosenPairs, scores: dict[str, ExampleScores], both: Tensor, n_permutations: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """null_f1, p, family_p and q of cal: of the concepts that examples chose by exact search."""
+    """Return null_f1, p, family_p and q of cal: of the concepts that examples chose by exact search."""
     n_concepts = len(chosen.concepts)
     null_f1 = torch.full((n_concepts, 2), torch.nan, dtype=torch.float64, device="cpu")
     p, family_p, q = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu") for _ in range(3))
@@ -119,7 +119,7 @@ def _null_of_cal(
 
 
 def _of_concepts(scores: ExampleScores, concepts: Tensor) -> ExampleScores:
-    """The same scores with the truth of these concepts alone."""
+    """Return the same scores with the truth of these concepts alone."""
     labels = scores.labels[:, concepts.to(scores.labels.device)]
     return ExampleScores(scores.keys, scores.starts, scores.example, labels)
 

@@ -12,7 +12,7 @@ from sae_assets.ops.process_state import plain_arithmetic
 
 @plain_arithmetic()
 def beta_quantile(a: Float[Tensor, " n"], b: Float[Tensor, " n"], share: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Quantile of Beta(a, b), to 1e-10: Newton's steps on the logarithm of the lower tail over the log-odds.
+    """Return quantile of Beta(a, b), to 1e-10: Newton's steps on the logarithm of the lower tail over the log-odds.
 
     That function is concave, so the steps arrive from wherever they start. Upper tails are lower ones of Beta(b, a).
     """
@@ -51,7 +51,7 @@ def incomplete_beta(a: Float[Tensor, " n"], b: Float[Tensor, " n"], x: Float[Ten
 
 
 def _added_up(odd: Any, even: Any, value: Any) -> Any:
-    """A continued fraction of these terms, the last first: thousands of operations on few numbers."""
+    """Return a continued fraction of these terms, the last first: thousands of operations on few numbers."""
     for first, second in zip(reversed(odd), reversed(even), strict=True):
         value = second / value
         value += 1

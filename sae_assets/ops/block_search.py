@@ -163,7 +163,8 @@ class BlockSearch:
         running: Integer[Tensor, "2 rows half"],
         n_positive: Int[Tensor, " truths"],
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n block"], Int[Tensor, "n block"]]:
-        """Best F1 of each (block, truth), F1 at each score of it, and the hits up to there; −1 is no threshold."""
+        """Return best F1 of each (block, truth), F1 at each score of it, and the hits up to there; −1 is no
+        threshold."""
         hit = truth.view(-1)[self.blocks.examples[rows].long() * truth.shape[1] + column[:, None]].int()
         hits = hit.cumsum(1) + (_at(running, rows, column) - hit.sum(1))[:, None]
         lengths = self.blocks.first[rows][:, None] + torch.arange(1, BLOCK + 1, device=rows.device)
@@ -205,7 +206,8 @@ class BlockSearch:
 
 
 def _largest(groups: Integer[Tensor, "2 groups blocks half"]) -> Integer[Tensor, "2 groups half"]:
-    """The largest of each group, by halves: torch's own takes up to ten times as long for rows of odd lengths."""
+    """Return the largest of each group, by halves: torch's own takes up to ten times as long for rows of odd
+    lengths."""
     while (size := groups.shape[2]) > 1:
         groups = torch.maximum(groups[:, :, : size // 2], groups[:, :, size // 2 :])
     return groups[:, :, 0]
@@ -214,6 +216,6 @@ def _largest(groups: Integer[Tensor, "2 groups blocks half"]) -> Integer[Tensor,
 def _at(
     running: Integer[Tensor, "2 rows half"], rows: Int[Tensor, "*n"], column: Int[Tensor, "*#n"]
 ) -> Int[Tensor, "*n"]:
-    """Hits of these blocks under these truths, whose halves lie one behind the other; int64."""
+    """Return hits of these blocks under these truths, whose halves lie one behind the other; int64."""
     _, n_rows, half = running.shape
     return running.view(-1)[(column // half * n_rows + rows) * half + column % half].long()

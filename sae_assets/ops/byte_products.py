@@ -27,7 +27,7 @@ SUMMED = 2.0**-21 * (255 + ZERO)
 
 
 def packed_weights(codes: Int8[Tensor, "units d"]) -> Tensor:
-    """int8 weights in the order that :func:`byte_product` takes them in."""
+    """Return int8 weights in the order that :func:`byte_product` takes them in."""
     packed: Tensor = torch.ops.onednn.qlinear_prepack(codes, [ROWS, codes.shape[1]])
     return packed
 
@@ -53,7 +53,7 @@ def byte_product(
 
 @cache
 def largest_code(d: int) -> int | None:
-    """The largest code of weights whose products this processor adds up exactly; None: of none, or not fast."""
+    """Return the largest code of weights whose products this processor adds up exactly; None: of none, or not fast."""
     if d * 255 * max(WEIGHTS) >= 2**31:
         return None
     try:

@@ -17,7 +17,7 @@ CELLS_AT_ONCE = 2**22  # (unit, tail fraction, draw) cells in hand, about 20 byt
 
 
 def deal_folds(n_examples: int, n_folds: int, seed: int) -> Int[Tensor, " examples"]:
-    """The fold of each example, int64, dealt at random so that sizes differ by one at most."""
+    """Return the fold of each example, int64, dealt at random so that sizes differ by one at most."""
     fold = torch.empty(n_examples, dtype=torch.int64, device="cpu")
     order = torch.randperm(n_examples, generator=torch.Generator().manual_seed(seed), device="cpu")
     fold[order] = torch.arange(n_examples, device="cpu") % n_folds
@@ -26,7 +26,7 @@ def deal_folds(n_examples: int, n_folds: int, seed: int) -> Int[Tensor, " exampl
 
 @plain_arithmetic()
 def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: int) -> Float[Tensor, " concepts"]:
-    """F1 on cal of pairs that were chosen without the examples they are counted on.
+    """Return F1 on cal of pairs that were chosen without the examples they are counted on.
 
     The examples are dealt to folds at random. For each fold the pair is chosen on the others and counted on it; counts
     of all folds are added up before F1 is taken (Forman & Scholz 2010). Thresholds stay as calibrated on all of cal.
@@ -60,7 +60,7 @@ def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: 
 
 @plain_arithmetic()
 def quantile(values: Float[Tensor, "*n draws"], q: float) -> Float[Tensor, "*n"]:
-    """Linear quantile over the last axis, nulls left out; null where nothing is left."""
+    """Return linear quantile over the last axis, nulls left out; null where nothing is left."""
     if values.shape[-1] == 0:
         return torch.full(values.shape[:-1], torch.nan, dtype=torch.float64, device="cpu")
     return values.nanquantile(q, dim=-1)

@@ -48,7 +48,8 @@ def best_pair(
     n_positive: int,
     valid: Bool[Tensor, " units"],
 ) -> tuple[int, int] | None:
-    """(kept index, fraction index) of the best F1, as :func:`best_places`. None without a valid unit or a positive."""
+    """Return (kept index, fraction index) of the best F1, as :func:`best_places`. None without a valid unit or a
+    positive."""
     if n_positive == 0 or not bool(valid.any()):
         return None
     bottom = (true + false + n_positive).float()

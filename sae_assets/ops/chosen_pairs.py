@@ -31,7 +31,7 @@ def choose_exactly(
     n_folds: int = 0,
     seed: int = 0,
 ) -> ChosenPairs:
-    """The pair of each concept by exact search over all units; of the scores, those of cal alone choose.
+    """Return the pair of each concept by exact search over all units; of the scores, those of cal alone choose.
 
     - ``examples``: the unit and threshold of the best cal F1 of examples.
     - ``rows``: the unit of the best cal F1 of rows, among those that have a threshold on examples; its threshold is
@@ -101,7 +101,7 @@ def choose_by_tails(
     n_folds: int = 0,
     seed: int = 0,
 ) -> ChosenPairs:
-    """The pair of each concept on the grid of tail fractions over kept units, by cal F1 of examples.
+    """Return the pair of each concept on the grid of tail fractions over kept units, by cal F1 of examples.
 
     Args:
         cal: scores of all units, by original id; needed for folds.
@@ -151,7 +151,7 @@ def _expect_folds(n_folds: int) -> None:
 
 
 def _row_thresholds(rows: RowAlignment, units: Int[Tensor, " concepts"]) -> Float[Tensor, " concepts"]:
-    """The row threshold of each concept's unit; NaN where the two do not meet on a calibration row."""
+    """Return the row threshold of each concept's unit; NaN where the two do not meet on a calibration row."""
     pairs = [rows.find(concept, unit) for concept, unit in enumerate(units.tolist())]
     values = [float("nan") if pair is None else float(rows.thresholds[pair]) for pair in pairs]
     return torch.tensor(values, dtype=torch.float64, device="cpu")
@@ -160,7 +160,8 @@ def _row_thresholds(rows: RowAlignment, units: Int[Tensor, " concepts"]) -> Floa
 def _held_out(
     cal: ExampleScores, by_rows: Bool[Tensor, " concepts"], min_support: int, n_folds: int, seed: int
 ) -> Float[Tensor, " concepts"]:
-    """F1 on cal of pairs that examples choose without the fold they are counted on, as ``chance.held_out_f1``."""
+    """Return F1 on cal of pairs that examples choose without the fold they are counted on, as
+    ``chance.held_out_f1``."""
     fold, n_concepts = deal_folds(len(cal.labels), n_folds, seed), cal.labels.shape[1]
     hits, detected = (torch.zeros(n_concepts, dtype=torch.float64, device="cpu") for _ in range(2))
     folds_with_positives = torch.zeros(n_concepts, dtype=torch.int64, device="cpu")

@@ -38,7 +38,7 @@ class ChosenUnits:
         starts: Int[Tensor, " rows_plus_1"],
         units: Int[Tensor, " n"],
     ) -> SparseCode:
-        """The code of rows from their candidates.
+        """Return the code of rows from their candidates.
 
         Args:
             loops: compiled ones, where they pay.

@@ -47,12 +47,13 @@ class Coalitions:
 
     @property
     def sizes(self) -> Int[Tensor, " concepts"]:
-        """int64, members of each concept."""
+        """Return int64, members of each concept."""
         return (self.units >= 0).sum(1)
 
     @property
     def f1(self) -> Float[Tensor, "2 concepts members"]:
-        """F1 with the members up to each one; NaN without a member, and of a concept of which a class is missing."""
+        """Return F1 with the members up to each one; NaN without a member, and of a concept of which a class is
+        missing."""
         return torch.where(self.units[:, :1] >= 0, f1_of(self.counts), torch.nan)
 
 
@@ -187,7 +188,7 @@ def choose_coalitions(
 
 
 def _best_of(grown: list[Coalitions], concept: int) -> tuple[str, list[tuple[int, float]]]:
-    """Rule and members, as pairs, with the best F1 on the part that chooses; no members where none was found."""
+    """Return rule and members, as pairs, with the best F1 on the part that chooses; no members where none was found."""
     if not int(grown[0].sizes[concept]):
         return RULES[0], []
     options = [
@@ -218,7 +219,7 @@ class _Columns:
         rule: str,
         min_support: int,
     ) -> tuple[int, float] | None:
-        """Unit and threshold that raise F1 most above that of ``detected``; None where no pair raises it."""
+        """Return unit and threshold that raise F1 most above that of ``detected``; None where no pair raises it."""
         before, n_positive = int((detected & truth).sum()), int(truth.sum())
         n_before = int(detected.sum())
         counted = ~detected if rule == "or" else detected
@@ -247,6 +248,6 @@ def _joined(one: Bool[Tensor, " n"], two: Bool[Tensor, " n"], rule: str) -> Bool
 
 
 def _confusion(detected: Bool[Tensor, " n"], truth: Bool[Tensor, " n"]) -> Int[Tensor, " 4"]:
-    """TP, FP, FN, TN."""
+    """Return TP, FP, FN, TN."""
     cells = (detected & truth, detected & ~truth, ~detected & truth, ~detected & ~truth)
     return torch.stack([cell.sum() for cell in cells]).cpu()

@@ -34,7 +34,7 @@ class TestCounts:
     located: Bool[Tensor, " concepts"]
 
     def only(self, example_ids: Sequence[str]) -> "TestCounts":
-        """The same of these examples, in this order."""
+        """Return the same of these examples, in this order."""
         index = {name: number for number, name in enumerate(self.example_ids)}
         chosen = torch.tensor([index[name] for name in example_ids], dtype=torch.int64, device="cpu")
         return TestCounts(tuple(example_ids), self.examples[:, chosen], self.rows[:, chosen], self.located)
@@ -50,7 +50,7 @@ def count_on_test(
     located: Bool[Tensor, " concepts"],
     pooling: Pooling = MAXIMUM,
 ) -> TestCounts:
-    """Examples that each concept's unit detects, and rows that it fires on from its row threshold on.
+    """Return examples that each concept's unit detects, and rows that it fires on from its row threshold on.
 
     Args:
         units: original ids, -1 where none stands for the concept; thresholds, row_thresholds: float64, NaN there.
@@ -99,7 +99,7 @@ class Differences:
 
 @plain_arithmetic()
 def compare_counts(one: TestCounts, other: TestCounts, *, by_rows: bool = False) -> Differences:
-    """The F1 of two sides on the test examples that both have, by ``ops.intervals.weighted_f1_difference``.
+    """Return the F1 of two sides on the test examples that both have, by ``ops.intervals.weighted_f1_difference``.
 
     Args:
         by_rows: of rows in place of examples, over concepts that both locate; each side counts its own rows, and those

@@ -29,7 +29,7 @@ class Loops:
 
 
 def loops_for(steps: int, device: torch.device | str = "cpu") -> Loops | None:
-    """The compiled loops, or None where torch's operations are to be used.
+    """Return the compiled loops, or None where torch's operations are to be used.
 
     Args:
         steps: values, thresholds or whatever else is gone through one by one.

@@ -42,11 +42,11 @@ class ConceptPairs:
 
     @property
     def f1(self) -> Float[Tensor, "2 concepts"]:
-        """float64; NaN without a pair, and of a concept of which the split lacks a class."""
+        """Return float64; NaN without a pair, and of a concept of which the split lacks a class."""
         return torch.where(self.units >= 0, f1_of(self.counts), torch.nan)
 
     def only(self, concepts: Bool[Tensor, " concepts"]) -> "ConceptPairs":
-        """The same pairs of these concepts, and of the others none."""
+        """Return the same pairs of these concepts, and of the others none."""
         true, false, missed, rest = self.counts.unbind(-1)
         nothing = torch.stack([torch.zeros_like(true), torch.zeros_like(true), true + missed, false + rest], -1)
         return replace(
@@ -66,7 +66,7 @@ def find_pairs(
     allowed: Bool[Tensor, " units"] | None = None,
     units: Int[Tensor, " concepts"] | None = None,
 ) -> ConceptPairs:
-    """The pair of the best cal F1 of each concept; ties: higher recall, higher threshold, lower unit.
+    """Return the pair of the best cal F1 of each concept; ties: higher recall, higher threshold, lower unit.
 
     Args:
         scores: of ``cal`` and ``test``.
@@ -102,7 +102,8 @@ def search_pairs(
     allowed: Bool[Tensor, " units"] | None = None,
     units: Int[Tensor, " concepts"] | None = None,
 ) -> tuple[Int[Tensor, " concepts"], Float[Tensor, " concepts"]]:
-    """Unit and threshold (float64) of each concept's pair, as :func:`find_pairs` has them: -1 and NaN without one.
+    """Return unit and threshold (float64) of each concept's pair, as :func:`find_pairs` has them: -1 and NaN without
+    one.
 
     Raises:
         ArtifactError: no positive ``min_support``.
@@ -122,7 +123,7 @@ def search_pairs(
 
 
 def two_classes_in(split: ExampleScores) -> Bool[Tensor, " concepts"]:
-    """Concepts of which the split holds positive and negative examples."""
+    """Return concepts of which the split holds positive and negative examples."""
     positive = split.labels.sum(0).cpu()
     return (positive > 0) & (positive < len(split.labels))
 
@@ -142,7 +143,7 @@ def supported(cal: ExampleScores, min_support: int) -> Bool[Tensor, "units conce
 def _best_among(
     cal: ExampleScores, truths: Bool[Tensor, "examples n"], min_support: int, allowed: Tensor | None
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """Unit and threshold (float64) of the best pair of each truth, -1 and NaN without one.
+    """Return unit and threshold (float64) of the best pair of each truth, -1 and NaN without one.
 
     Some units at a time are searched: of the best of each part the best one is taken, by the search's own order.
     """
@@ -173,7 +174,7 @@ def _best_among(
 def counts_of_pairs(
     split: ExampleScores, units: Int[Tensor, " concepts"], thresholds: Float[Tensor, " concepts"]
 ) -> Int[Tensor, "concepts 4"]:
-    """TP, FP, FN, TN of each concept's pair; without one nothing is detected."""
+    """Return TP, FP, FN, TN of each concept's pair; without one nothing is detected."""
     chosen, unit = units >= 0, units.clamp(min=0)
     stops = split.stops(unit, thresholds)
     predicted = (stops - split.starts[unit]) * chosen
@@ -183,6 +184,6 @@ def counts_of_pairs(
 
 
 def _firing_positives(cal: ExampleScores, units: Tensor) -> Int[Tensor, " concepts"]:
-    """Positive examples in which each concept's unit fires."""
+    """Return positive examples in which each concept's unit fires."""
     unit = units.clamp(min=0)
     return cal.hits(unit, torch.where(units >= 0, cal.starts[unit + 1], cal.starts[unit]), cal.labels)

@@ -71,7 +71,7 @@ class ControlData:
 def collect(
     chunks: Iterable[ControlChunk], device: torch.device | str = "cpu", pooling: Pooling = MAXIMUM
 ) -> ControlData:
-    """Everything that controls need of all chunks, which are gone through once.
+    """Return everything that controls need of all chunks, which are gone through once.
 
     Args:
         pooling: of the SAE's scores, as those of random SAEs come.
@@ -154,7 +154,8 @@ def collect(
 
 
 def _by_seed(name: str, inputs: ControlInputs, n_items: int, first: int) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Unit, item and value of each random SAE, items numbered from ``first``; nothing if they were not collected."""
+    """Return unit, item and value of each random SAE, items numbered from ``first``; nothing if they were not
+    collected."""
     if name not in inputs.random_codes:
         return {}
     offsets, units, values = inputs.random_codes[name]
@@ -167,7 +168,7 @@ def _by_seed(name: str, inputs: ControlInputs, n_items: int, first: int) -> dict
 
 
 def _rows(chunk: ControlChunk, truth: GroundTruth, first_example: int, first_row: int) -> dict[str, Any]:
-    """The sampled rows of a chunk, numbered from ``first_row``."""
+    """Return the sampled rows of a chunk, numbered from ``first_row``."""
     ids, rows = chunk.inputs.row_ids, chunk.activations
     sample_index = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
     sample_index[ids] = torch.arange(len(ids), device="cpu")

@@ -75,12 +75,12 @@ class Collector:
     def result(
         self, first_example: int, example_offsets: Int[Tensor, " examples_plus_1"], pooling: Pooling = MAXIMUM
     ) -> ControlInputs:
-        """The control inputs of the rows that were added, with scores pooled in one of the ways there are."""
+        """Return the control inputs of the rows that were added, with scores pooled in one of the ways there are."""
         return self._result(first_example, example_offsets, self._sample, pooling, self._codes_of_rows())
 
     @plain_arithmetic()
     def result_of_pooled(self, first_example: int) -> ControlInputs:
-        """Those of one row per example that is pooled from the added ones: its embedding is the mean of theirs.
+        """Return those of one row per example that is pooled from the added ones: its embedding is the mean of theirs.
 
         Pooled embeddings are those of the added rows, scores their maxima; an example without any is in no sample.
         """
@@ -90,7 +90,8 @@ class Collector:
         return self._result(first_example, torch.arange(len(self._ids) + 1, device="cpu"), sample, MAXIMUM, {})
 
     def _codes_of_rows(self) -> dict[str, Tensor]:
-        """Each random SAE's codes of the sampled rows, which were not known before; a code depends on its row alone."""
+        """Return each random SAE's codes of the sampled rows, which were not known before; a code depends on its row
+        alone."""
         _, x = self._sample.result()
         lengths, units, values = [], [], []
         for encoder in self._random:

@@ -65,7 +65,7 @@ ROW_FITTED: Mapping[str, Callable[..., DetectorScores]] = {  # of all data, whos
 
 
 def counts_on_test(items: Items, detector: DetectorScores) -> Int[Tensor, "concepts 4"]:
-    """TP, FP, FN, TN of a detector, int64, on the CPU."""
+    """Return TP, FP, FN, TN of a detector, int64, on the CPU."""
     truth = items.labels[items.tests].T
     counts = counts_of(detector.detected, truth).sum(1)
     return torch.cat([counts, truth.shape[1] - counts.sum(-1, keepdim=True)], -1).cpu()
@@ -75,7 +75,7 @@ def counts_on_test(items: Items, detector: DetectorScores) -> Int[Tensor, "conce
 def random_units(
     data: ControlData, min_support: int = MIN_SUPPORT, by_rows: Bool[Tensor, " concepts"] | None = None
 ) -> list[DetectorScores]:
-    """The unit and threshold of each random SAE, chosen as if it were the SAE.
+    """Return the unit and threshold of each random SAE, chosen as if it were the SAE.
 
     Args:
         by_rows: concepts of which rows chose the SAE's unit: there, of the units with a threshold on examples, that of
@@ -96,7 +96,8 @@ def random_units(
 
 
 def random_row_units(data: ControlData, min_support: int = MIN_SUPPORT) -> list[DetectorScores]:
-    """The unit and threshold of each random SAE that the sampled rows of cal choose, as they choose the SAE's."""
+    """Return the unit and threshold of each random SAE that the sampled rows of cal choose, as they choose the
+    SAE's."""
     assert data.rows is not None
     return [searched_units(data.rows, scores, min_support) for scores in data.random_rows]
 
@@ -110,7 +111,7 @@ def compare(
     fitted: Mapping[str, DetectorScores],
     rows: "RowDetectors | None" = None,
 ) -> Controls:
-    """The unit of each concept beside its controls, on test.
+    """Return the unit of each concept beside its controls, on test.
 
     Args:
         unit: of the best pair, which finds nothing where there is none.
@@ -168,7 +169,8 @@ def _figures(
     keeps: Bool[Tensor, " concepts"],
     level: str,
 ) -> dict[str, Tensor]:
-    """Figures on test of the unit, the first, and its controls; several detectors of one name are draws of a kind.
+    """Return figures on test of the unit, the first, and its controls; several detectors of one name are draws of a
+    kind.
 
     Args:
         example: number of the test example that each test item is of.
@@ -219,7 +221,7 @@ def _figures(
 
 
 def _per_example(counts: Int[Tensor, "concepts items 3"], example: Int[Tensor, " items"]) -> Int[Tensor, "c n 3"]:
-    """TP, FP and FN of all items of each example that has any."""
+    """Return TP, FP and FN of all items of each example that has any."""
     _, index = example.unique(return_inverse=True)
     n = int(index.max()) + 1 if len(index) else 0
     total = torch.zeros(len(counts), n, 3, dtype=torch.int64, device=counts.device)

@@ -35,15 +35,15 @@ class Design(Protocol):
 
     @property
     def rounded(self) -> "Design":
-        """The same features in float32."""
+        """Return the same features in float32."""
         ...
 
     def of_items(self, chosen: Int[Tensor, " n"]) -> "Design":
-        """The features of these items, in this order."""
+        """Return the features of these items, in this order."""
         ...
 
     def laid(self, values: Float[Tensor, "problems n"]) -> Float[Tensor, "problems n"]:
-        """The same values, in memory as they lie in what the products give."""
+        """Return the same values, in memory as they lie in what the products give."""
         ...
 
     def per_item(self, weights: Float[Tensor, "problems features_plus_1"]) -> Float[Tensor, "problems items"]:
@@ -150,7 +150,7 @@ class SparseDesign:
 
     @cached_property
     def _by_item(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit and value of each score, and the segment of each item."""
+        """Return unit and value of each score, and the segment of each item."""
         order = self.items.sort(stable=True).indices
         starts = offsets_of(torch.bincount(self.items, minlength=self.n_items))
         return self._units[order], starts, self.values[order]
@@ -198,7 +198,7 @@ class SparseDesign:
 
 
 def of_embeddings(x: Float[Tensor, "items d"]) -> tuple[DenseDesign, Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Embeddings, centred and divided by their deviations, where they vary; with means and what divided them.
+    """Return embeddings, centred and divided by their deviations, where they vary; with means and what divided them.
 
     They are divided by one number more, so that their mean squared norm is 1: steps then end nearer to the answer.
     """
@@ -214,7 +214,8 @@ def of_embeddings(x: Float[Tensor, "items d"]) -> tuple[DenseDesign, Float[Tenso
 def of_scores(
     scores: UnitScores, n_items: int, divided: bool
 ) -> tuple[Design, Float[Tensor, " units"], Float[Tensor, " units"]]:
-    """The scores of units, centred, and ``divided`` by their deviations or not; with means and what divided them.
+    """Return the scores of units, centred, and ``divided`` by their deviations or not; with means and what divided
+    them.
 
     A unit that does not vary is not divided.
     """

@@ -103,12 +103,13 @@ def _count(
 
 
 def _running(amounts: Int[Tensor, " n"]) -> Int[Tensor, " n_1"]:
-    """Sums of the first of them, from none to all; of the same type, so that what is above its bits is lost."""
+    """Return sums of the first of them, from none to all; of the same type, so that what is above its bits is lost."""
     return torch.nn.functional.pad(amounts.cumsum(0, dtype=amounts.dtype), (1, 0))
 
 
 def _packed(labels: Collection[Bool[Tensor, "_ concepts"]]) -> tuple[Int[Tensor, "tags padded"], int]:
-    """Labels of both splits by tag, 1 of the first split, 2^half of the second; and half, of whose bits a count is.
+    """Return labels of both splits by tag, 1 of the first split, 2^half of the second; and half, of whose bits a count
+    is.
 
     Concepts that no example has fill them up to what a loop does at once.
     """

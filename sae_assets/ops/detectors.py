@@ -28,7 +28,7 @@ EIGEN = 1e-12  # of the largest eigenvalue: directions with less do not exist
 
 @plain_arithmetic()
 def mean_difference(items: Items, min_support: int = MIN_SUPPORT) -> DetectorScores:
-    """DiffMean: scores ``x · (mean of positives − mean of the others)``, means over what it is fitted on."""
+    """Return DiffMean: scores ``x · (mean of positives − mean of the others)``, means over what it is fitted on."""
     x, fits = items.embeddings, items.fits[:, None]
     sides = torch.cat([items.labels & fits, ~items.labels & fits], 1).double()
     sums = torch.stack([each.double().T @ side for each, side in _blocks(x, sides)]).sum(0) / sides.sum(0)
@@ -39,7 +39,8 @@ def mean_difference(items: Items, min_support: int = MIN_SUPPORT) -> DetectorSco
 
 @plain_arithmetic()
 def row_mean_difference(items: Items, n_rows: Int[Tensor, " items"]) -> Float[Tensor, "d concepts"]:
-    """Mean of the rows of positive examples minus that of all other rows, of what is fitted on; float64, NaN if none.
+    """Return mean of the rows of positive examples minus that of all other rows, of what is fitted on; float64, NaN if
+    none.
 
     Each example's mean embedding stands for as many rows as it is the mean of.
     """
@@ -53,7 +54,7 @@ def row_mean_difference(items: Items, n_rows: Int[Tensor, " items"]) -> Float[Te
 
 @plain_arithmetic()
 def largest_scores(rows: Float[Tensor, "n d"], directions: Float[Tensor, "d concepts"]) -> Float[Tensor, " concepts"]:
-    """The largest product of a row of an example with each direction, float64; −∞ without rows."""
+    """Return the largest product of a row of an example with each direction, float64; −∞ without rows."""
     if not len(rows):
         return torch.full(directions.shape[1:], -torch.inf, dtype=torch.float64, device=directions.device)
     return projected(rows, directions).amax(0)
@@ -61,14 +62,15 @@ def largest_scores(rows: Float[Tensor, "n d"], directions: Float[Tensor, "d conc
 
 @plain_arithmetic()
 def largest_mean_difference(items: Items, largest: LargestScores, min_support: int = MIN_SUPPORT) -> DetectorScores:
-    """DiffMean as AxBench has it: the largest score over the rows of each example, by ``row_mean_difference``."""
+    """Return DiffMean as AxBench has it: the largest score over the rows of each example, by
+    ``row_mean_difference``."""
     scores = largest.scores
     return _at_best_threshold(items, scores.T, torch.zeros_like(scores[0]).long(), largest.n_bytes, min_support)
 
 
 @plain_arithmetic()
 def directed(items: Items, directions: Float[Tensor, "d concepts"], min_support: int = MIN_SUPPORT) -> DetectorScores:
-    """Scores ``x · v`` of the items' own embeddings in directions that were found elsewhere."""
+    """Return scores ``x · v`` of the items' own embeddings in directions that were found elsewhere."""
     scores = projected(items.embeddings, directions)
     none = torch.zeros_like(scores[0]).long()
     return _at_best_threshold(items, scores.T, none, 4 * items.embeddings.numel(), min_support)
@@ -76,7 +78,8 @@ def directed(items: Items, directions: Float[Tensor, "d concepts"], min_support:
 
 @plain_arithmetic()
 def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> DetectorScores:
-    """L2 logistic regression on embeddings, each dimension divided by its deviation; penalty by folds of train."""
+    """Return L2 logistic regression on embeddings, each dimension divided by its deviation; penalty by folds of
+    train."""
     fits = items.first_fitted(max(1, VALUES_FITTED // max(1, items.embeddings.shape[1])))
     if not len(fits):
         return DetectorScores.nothing(items)
@@ -89,7 +92,8 @@ def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Dete
 
 @plain_arithmetic()
 def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = MOST_ON_UNITS) -> DetectorScores:
-    """L2 logistic regression on the scores of all units, not scaled one by one: a unit that fires once stays small.
+    """Return L2 logistic regression on the scores of all units, not scaled one by one: a unit that fires once stays
+    small.
 
     Of more than ``most`` items the first in their order are fitted on.
     """
@@ -109,7 +113,7 @@ def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = 
 
 @plain_arithmetic()
 def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int, ...] = SPARSITIES) -> DetectorScores:
-    """L2 logistic regression on k units, each divided by its deviation; k by F1 on cal, ties to the smaller one.
+    """Return L2 logistic regression on k units, each divided by its deviation; k by F1 on cal, ties to the smaller one.
 
     Units are ranked by ``|difference of class means| / pooled deviation`` on what it is fitted on (sae-probes,
     arXiv:2502.16681); ties: the lower unit. The regression takes at most 16,384 items. All k of a concept are solved
@@ -167,7 +171,8 @@ def effect_sizes(items: Items) -> Float[Tensor, "units concepts"]:
 def best_thresholds(
     scores: Float[Tensor, "concepts items"], truth: Bool[Tensor, "concepts items"], min_support: int = MIN_SUPPORT
 ) -> Float[Tensor, " concepts"]:
-    """The score with the best F1 of each row, as the exact search has it for units: float64, NaN where there is none.
+    """Return the score with the best F1 of each row, as the exact search has it for units: float64, NaN where there is
+    none.
 
     Every distinct score is a threshold, of which ``min_support`` positives must lie at or above; ties: higher recall.
     """
@@ -187,7 +192,8 @@ def best_thresholds(
 
 
 def _at_best_threshold(items: Items, scores: Tensor, choices: Tensor, n_bytes: int, min_support: int) -> DetectorScores:
-    """The detector of these scores [n_concepts, n_items], rounded once: last bits of float64 sums decide nothing."""
+    """Return the detector of these scores [n_concepts, n_items], rounded once: last bits of float64 sums decide
+    nothing."""
     scores = scores.float()
     thresholds = best_thresholds(scores[:, items.chooses], items.labels[items.chooses].T, min_support)
     exists = ~thresholds.isnan() & (choices >= 0)
@@ -203,7 +209,7 @@ def _fitted(
     truth: Bool[Tensor, "n problems"],
     widths: Int[Tensor, " problems"] | None = None,
 ) -> tuple[Float[Tensor, "features_plus_1 problems"], Int[Tensor, " problems"]]:
-    """Weights on the centred features of these items, and the number of the penalty that was chosen by folds.
+    """Return weights on the centred features of these items, and the number of the penalty that was chosen by folds.
 
     NaN and −1 where one of the classes is (nearly) missing. Folds of examples are dealt class by class. Penalties are
     those of features that are divided by one number, the root of the mean squared norm.
@@ -239,7 +245,7 @@ def _fitted(
 
 
 def _turned(x: Design) -> tuple[Design, Callable[[Tensor], Tensor] | None]:
-    """The features in axes of their scatter, which leaves the penalty as it is, and what turns weights back.
+    """Return the features in axes of their scatter, which leaves the penalty as it is, and what turns weights back.
 
     Few items have as many dimensions as they are: with ``K = X Xᵀ = Q Λ Qᵀ`` the features are ``K Q Λ^−½``, and their
     weights those of ``Xᵀ Q Λ^−½``. Sparse features of many items are left as they are.
@@ -255,7 +261,7 @@ def _turned(x: Design) -> tuple[Design, Callable[[Tensor], Tensor] | None]:
 
 
 def _roots(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n r"]:
-    """Q Λ^−½ of a symmetric matrix, without eigenvalues that are 0."""
+    """Return q Λ^−½ of a symmetric matrix, without eigenvalues that are 0."""
     values, vectors = torch.linalg.eigh(kernel)
     some = values > EIGEN * values[-1:].clamp(min=1e-300)
     return vectors[:, some] / values[some].sqrt()
@@ -267,7 +273,7 @@ def _blocks(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
 
 
 def projected(x: Float[Tensor, "items d"], direction: Float[Tensor, "d concepts"]) -> Float[Tensor, "items concepts"]:
-    """Products in float64, a few items at a time."""
+    """Return products in float64, a few items at a time."""
     return torch.cat([part.double() @ direction for (part,) in _blocks(x)])
 
 

@@ -28,7 +28,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def memory_budget(mebibytes: int | None, device: torch.device | str) -> int:
-    """Bytes for the largest block of intermediate values: as told, else 256 MiB, on a GPU a sixteenth of its memory.
+    """Return bytes for the largest block of intermediate values: as told, else 256 MiB, on a GPU a sixteenth of its
+    memory.
 
     A GPU is busy only where blocks are large: with 256 MiB, 640 rows of 65,536 units are encoded at once.
     """
@@ -40,7 +41,7 @@ def memory_budget(mebibytes: int | None, device: torch.device | str) -> int:
 
 
 def begin_peak(device: torch.device | str) -> int | None:
-    """Bytes that torch has allocated on a GPU now, from where its peak is counted anew; None on the CPU."""
+    """Return bytes that torch has allocated on a GPU now, from where its peak is counted anew; None on the CPU."""
     if torch.device(device).type != "cuda":
         return None
     torch.cuda.synchronize(device)
@@ -49,7 +50,8 @@ def begin_peak(device: torch.device | str) -> int | None:
 
 
 def end_peak(device: torch.device | str) -> int | None:
-    """Bytes that torch has allocated on a GPU at most since :func:`begin_peak`; None on the CPU. Waits for the GPU."""
+    """Return bytes that torch has allocated on a GPU at most since :func:`begin_peak`; None on the CPU. Waits for the
+    GPU."""
     if torch.device(device).type != "cuda":
         return None
     torch.cuda.synchronize(device)

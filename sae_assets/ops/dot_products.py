@@ -39,7 +39,7 @@ class Pairs:
         return len(self.unit)
 
     def at(self, index: Int[Tensor, " n"]) -> "Pairs":
-        """Those at these places."""
+        """Return those at these places."""
         return replace(self, unit=self.unit[index], row=self.row[index])
 
 
@@ -91,7 +91,7 @@ def rounded_products(
 
 
 def quick_products(pairs: Pairs, memory_budget: int) -> Float[Tensor, " pairs"]:
-    """:func:`dot_products` on a CPU, added up in any order."""
+    """Return :func:`dot_products` on a CPU, added up in any order."""
     columns, rows, unit, row = pairs.columns, pairs.rows, pairs.unit, pairs.row
     (n_rows, d), n_pairs = rows.shape, len(unit)
     out = torch.empty(n_pairs, dtype=torch.float64, device="cpu")
@@ -116,7 +116,7 @@ def quick_products(pairs: Pairs, memory_budget: int) -> Float[Tensor, " pairs"]:
 
 
 def products_in_place(columns: Float[Tensor, "units d"], rows: Float[Tensor, "rows d"], most: int) -> Fold:
-    """:func:`products` of at most so many pairs, each time in the same memory: new one would take as long."""
+    """Return :func:`products` of at most so many pairs, each time in the same memory: new one would take as long."""
     shape = most, columns.shape[1]
     narrow = torch.empty(shape, dtype=columns.dtype, device="cpu")
     terms, factors = (torch.empty(shape, dtype=torch.float64, device="cpu") for _ in range(2))

@@ -36,7 +36,7 @@ class ErrorBounds:
         level: Float[Tensor, " units"],
         tiles: Tiles,
     ) -> "ErrorBounds":
-        """Those of a screen, for what is added to its products.
+        """Return those of a screen, for what is added to its products.
 
         Args:
             norms: of the units' directions, float64; bias, level: float64, what is added to each product, and that

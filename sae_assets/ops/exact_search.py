@@ -100,5 +100,5 @@ class ExactSearch:
 
 
 def _columns(table: Bool[Tensor, "rows columns"], some: Int[Tensor, " some"]) -> Bool[Tensor, "rows some"]:
-    """Some columns; on the CPU by numpy, which takes an eighth of torch's time."""
+    """Return some columns; on the CPU by numpy, which takes an eighth of torch's time."""
     return torch.from_numpy(table.numpy().take(some.numpy(), 1)) if table.device.type == "cpu" else table[:, some]

@@ -34,7 +34,7 @@ class SortedOut:
 
 @plain_arithmetic()
 def scores_of(scores: ExampleScores, unit: int) -> Float[Tensor, " examples"]:
-    """float32: a unit's score of every example of the split, 0 where it has none."""
+    """Return float32: a unit's score of every example of the split, 0 where it has none."""
     segment = slice(int(scores.starts[unit]), int(scores.starts[unit + 1]))
     whole = torch.zeros(len(scores.labels), dtype=torch.float32, device=scores.keys.device)
     whole[scores.example[segment]] = unpack_descending(scores.keys[segment])[1]
@@ -73,7 +73,7 @@ def sort_out(scores: ExampleScores, unit: int, threshold: float, concept: int, m
 
 @plain_arithmetic()
 def f1_curve(scores: ExampleScores, unit: int, concept: int) -> Float[Tensor, "thresholds 2"]:
-    """float64: every distinct score of a unit, ascending, and the F1 of detecting from it on.
+    """Return float64: every distinct score of a unit, ascending, and the F1 of detecting from it on.
 
     NaN where the split has no positive.
     """

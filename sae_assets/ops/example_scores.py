@@ -56,7 +56,8 @@ class GatheredScores:
         self.labels, self._runs, self._counts, self._device = labels, runs, counts, device
 
     def blocks(self) -> "Iterator[tuple[int, dict[str, ExampleScores]]]":
-        """The first of some units, and their scores, units numbered from 0: so many units as there is memory for.
+        """Return the first of some units, and their scores, units numbered from 0: so many units as there is memory
+        for.
 
         In the order of the units, once only.
         """
@@ -74,7 +75,7 @@ class GatheredScores:
             del scores
 
     def tagged(self) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """The same, of both splits together: the first unit, keys, tags and the run of each unit.
+        """Yield the same, of both splits together: the first unit, keys, tags and the run of each unit.
 
         By example where unit and value are the same. A tag is twice the position of the example within its split, plus
         the number of that in ``EVALUATED``.
@@ -88,7 +89,8 @@ class GatheredScores:
 
     @plain_arithmetic()
     def whole(self) -> dict[str, ExampleScores]:
-        """All of them, 16 bytes each: on the CPU in files, from which the system reads what it has no room to hold."""
+        """Return all of them, 16 bytes each: on the CPU in files, from which the system reads what it has no room to
+        hold."""
         sizes = self._counts.sum(1).tolist()
         columns = [[ScratchColumn(n, torch.int64, self._device) for _ in range(2)] for n in sizes]
         for first, scores in self.blocks():
@@ -111,7 +113,7 @@ def gather_scores(
     device: torch.device | str = "cpu",
     memory_budget: int = 256 * 2**20,
 ) -> GatheredScores:
-    """Example scores of the calibration and the test split, in one pass over the chunks.
+    """Return example scores of the calibration and the test split, in one pass over the chunks.
 
     Args:
         memory_budget: bytes for scores while they are put in order, ``SCORE_BYTES`` each, beside one chunk; what does
@@ -165,7 +167,7 @@ def _pooled(
     pooling: Pooling,
     device: torch.device | str,
 ) -> tuple[Int[Tensor, " scores"], Int[Tensor, " scores"]]:
-    """Keys and tags of the scores of examples that have a tag, which are counted by split and unit."""
+    """Return keys and tags of the scores of examples that have a tag, which are counted by split and unit."""
     unit, value, example = (column.cpu() for column in pool_rows(rows, pooling, device))
     tag = tag_of_example[example]
     inside = tag >= 0
@@ -198,5 +200,5 @@ def _add_largest(
 
 
 def score_examples(chunks: Iterable[LabelledChunk], **how: Any) -> dict[str, ExampleScores]:
-    """All example scores of both splits at once. Arguments and errors: as :func:`gather_scores`."""
+    """Return all example scores of both splits at once. Arguments and errors: as :func:`gather_scores`."""
     return gather_scores(chunks, **how).whole()

@@ -20,7 +20,7 @@ from sae_assets.ops.process_state import plain_arithmetic
 
 @plain_arithmetic()
 def pixels_of_patches(mask: Bool[Tensor, "height width"], patch_size: int) -> Int[Tensor, " rows"]:
-    """Pixels of each patch (row by row) that lie inside the mask, int32.
+    """Return pixels of each patch (row by row) that lie inside the mask, int32.
 
     Raises:
         ArtifactError: the mask's size is no multiple of the patch's.
@@ -36,7 +36,7 @@ def pixels_of_patches(mask: Bool[Tensor, "height width"], patch_size: int) -> In
 def covered_patches(
     pixels: Int[Tensor, "*rows"], patch_pixels: int, min_overlap: int | float = 1
 ) -> Bool[Tensor, "*rows"]:
-    """Patches of which enough lies inside the mask.
+    """Return patches of which enough lies inside the mask.
 
     Args:
         pixels: of each patch that lie inside, from :func:`pixels_of_patches`; patch_pixels: that a patch has.
@@ -48,7 +48,7 @@ def covered_patches(
 
 @plain_arithmetic()
 def overlapping_tokens(tokens: Int[Tensor, "rows 2"], spans: Int[Tensor, "spans 2"]) -> Bool[Tensor, " rows"]:
-    """Tokens whose characters [start, end) overlap a span's; an empty token or span overlaps nothing."""
+    """Return tokens whose characters [start, end) overlap a span's; an empty token or span overlaps nothing."""
     first = torch.maximum(tokens[:, None, 0], spans[None, :, 0])
     last = torch.minimum(tokens[:, None, 1], spans[None, :, 1])
     return (first < last).any(1)
@@ -62,7 +62,7 @@ def collect_truth(
     pixels: Sequence[Int[Tensor, "_ concepts"]] | None = None,
     patch_pixels: int | None = None,
 ) -> GroundTruth:
-    """Sparse truth of a chunk from each example's bool [n_rows, n_concepts].
+    """Return sparse truth of a chunk from each example's bool [n_rows, n_concepts].
 
     Args:
         pixels: int32 of the same shapes, pixels of each patch that show each concept; None where no mask was cut.
@@ -92,7 +92,7 @@ def collect_truth(
 
 @plain_arithmetic()
 def count_positive_rows(chunks: Iterable[tuple[GroundTruth, Bool[Tensor, " examples"]]]) -> list[int]:
-    """|G_c ∩ chosen| per concept over chunks, each with the mask of its chosen (calibration) examples."""
+    """Return |G_c ∩ chosen| per concept over chunks, each with the mask of its chosen (calibration) examples."""
     total: Tensor | None = None
     for truth, chosen in chunks:
         example = torch.repeat_interleave(torch.arange(len(chosen), device=chosen.device), truth.example_offsets.diff())

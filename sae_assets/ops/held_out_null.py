@@ -48,7 +48,7 @@ def shuffle_held_out(
     n_shuffles: int,
     seed: int = 0,
 ) -> HeldOutNull:
-    """The null of pairs on a split that took no part in their choice.
+    """Return the null of pairs on a split that took no part in their choice.
 
     A shuffle permutes the labels over the examples, of all concepts at once, which keeps how labels go together.
 
@@ -66,7 +66,7 @@ def shuffle_held_out(
     excess = midrank_excess(scores)
 
     def figures(truths: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """F1 and statistic, [n_concepts, draws], of truths bool [n_examples, draws * n_concepts]."""
+        """Return F1 and statistic, [n_concepts, draws], of truths bool [n_examples, draws * n_concepts]."""
         times = truths.shape[1] // max(1, n_concepts)
         positive = truths.sum(0)
         hits, ranks = rank_sums(scores, excess, unit.repeat(times), detected.repeat(times), truths, positive)

@@ -22,7 +22,7 @@ ENTRIES_AT_ONCE = 2**18  # values and incidences of a block of units, about 150 
 
 
 def tag_bits(n_tags: int) -> int:
-    """Bits that tags 0..n_tags - 1 take."""
+    """Return bits that tags 0..n_tags - 1 take."""
     return max(1, (n_tags - 1).bit_length())
 
 
@@ -38,12 +38,12 @@ def units_at_once(n_tags: int) -> int:
 
 
 def pack_values(units: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """int64 keys that order by unit, then by value descending; ``values`` float32 and > 0."""
+    """Return int64 keys that order by unit, then by value descending; ``values`` float32 and > 0."""
     return units.long() << VALUE_BITS | _LARGEST - values.view(torch.int32).long()
 
 
 def tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"], bits: int) -> Int[Tensor, " n"]:
-    """Keys of :func:`pack_values`, and behind each a tag of ``bits`` bits.
+    """Return keys of :func:`pack_values`, and behind each a tag of ``bits`` bits.
 
     A tag says what is true of the value's row: the number of its set.
     """
@@ -64,7 +64,7 @@ class RankedValues:
     starts: Int[Tensor, " units_plus_1"]
 
     def block(self, first: int, stop: int) -> "RankedValues":
-        """The values of units ``first`` to ``stop - 1``, renumbered from 0."""
+        """Return the values of units ``first`` to ``stop - 1``, renumbered from 0."""
         low, high = (int(self.starts[unit]) for unit in (first, stop))
         shifted = self.keys[low:high] - (first << VALUE_BITS + self.bits)
         return RankedValues(shifted, self.bits, self.starts[first : stop + 1] - low)
@@ -105,14 +105,14 @@ class Walk:
         self.predicted = self.keys & (1 << self._bits) - 1
 
     def _incidences(self, sets: Int[Tensor, " n"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-        """Entry and concept of every incidence of entries with these sets."""
+        """Return entry and concept of every incidence of entries with these sets."""
         offsets = self.truth.set_offsets
         starts = offsets[sets]
         member, entry = spread(starts, offsets[1:][sets] - starts)
         return entry, self.truth.concept_ids[member]
 
     def table(self, pairs: Tensor) -> Tensor:
-        """[pairs] as [units, concepts]."""
+        """Return [pairs] as [units, concepts]."""
         return pairs.view(self.n_units, self.truth.n_concepts)
 
     @property
@@ -122,12 +122,12 @@ class Walk:
 
     @property
     def values(self) -> Float[Tensor, " n"]:
-        """The stored values, float32, the largest of each unit first."""
+        """Return the stored values, float32, the largest of each unit first."""
         return (_LARGEST - (self._value_keys & _LARGEST)).int().view(torch.float32)
 
     @property
     def truth_of_value(self) -> Bool[Tensor, "n concepts"]:
-        """The concepts of the row of every stored value."""
+        """Return the concepts of the row of every stored value."""
         truth = torch.zeros(len(self._set), self.truth.n_concepts, dtype=torch.bool, device=self._set.device)
         truth[self._incidences(self._set)] = True
         return truth
@@ -139,7 +139,8 @@ class Walk:
         Int[Tensor, "units concepts"],
         Int[Tensor, "units concepts"],
     ]:
-        """The threshold of the best F1 of each pair (float64, null as NaN), its true positives, and what it predicts.
+        """Return the threshold of the best F1 of each pair (float64, null as NaN), its true positives, and what it
+        predicts.
 
         ``F1 = 2 TP / (P + |G|)`` can only be largest at a value of a true row: a false one below it raises P alone.
         Ties: higher recall; with F1 and recall P is equal too, and so is the threshold. float64 quotients of whole
@@ -191,7 +192,8 @@ class Walk:
         return torch.where(n_positive > 0, (total + rest) / n_positive, torch.nan)
 
     def auroc(self) -> Float[Tensor, "units concepts"]:
-        """Area under the ROC curve from ranks, ties counted half (Mann & Whitney 1947); NaN if G is ∅ or everything.
+        """Return area under the ROC curve from ranks, ties counted half (Mann & Whitney 1947); NaN if G is ∅ or
+        everything.
 
         Twice the pairs won by true rows are ``2 |G| n⁻ + |G|² − Σ_G (above + ends)``, a whole number.
         """
@@ -207,7 +209,8 @@ class Walk:
         return torch.where(exists, won / (2 * n_positive * n_negative), torch.nan)
 
     def quantile(self, share: float) -> Float[Tensor, " units"]:
-        """Each unit's quantile over all rows of the split, those without a stored value at 0: linear, float64."""
+        """Return each unit's quantile over all rows of the split, those without a stored value at 0: linear,
+        float64."""
         counts, n = self.starts.diff(), self.truth.n_rows
         rank = max(n - 1, 0) * share
         low = int(rank)

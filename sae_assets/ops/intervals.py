@@ -33,13 +33,13 @@ COUNTS_AT_ONCE = 2**21  # of examples, in memory: 16 MB and a dozen times that b
 def counts_of(
     detected: Bool[Tensor, "*draws concepts examples"], truth: Bool[Tensor, "*draws concepts examples"]
 ) -> Int[Tensor, "*draws concepts examples 3"]:
-    """TP, FP and FN of each example by itself, as the functions below take them."""
+    """Return TP, FP and FN of each example by itself, as the functions below take them."""
     return torch.stack([detected & truth, detected & ~truth, ~detected & truth], -1).long()
 
 
 @plain_arithmetic()
 def weighted_f1(counts: Int[Tensor, "*draws concepts examples 3"]) -> Float[Tensor, "*draws"]:
-    """Mean over concepts of F1, weighted by their positives; NaN without a positive."""
+    """Return mean over concepts of F1, weighted by their positives; NaN without a positive."""
     return _weighted(counts.double().sum(-2)[..., None])[..., 0]
 
 
@@ -47,7 +47,7 @@ def weighted_f1(counts: Int[Tensor, "*draws concepts examples 3"]) -> Float[Tens
 def weighted_f1_interval(
     counts: Int[Tensor, "*draws concepts examples 3"], level: float = 0.95
 ) -> Float[Tensor, "*draws 3"]:
-    """Mean over concepts of F1, weighted by positives, with its interval: estimate, low, high.
+    """Return mean over concepts of F1, weighted by positives, with its interval: estimate, low, high.
 
     With one concept it is F1 itself, with :func:`f1_interval` if each example has one count at most; with counts of
     rows, the interval knows that rows of an example go together.
@@ -89,7 +89,8 @@ def weighted_f1_interval(
 def clustered_f1_intervals(
     counts: Int[Tensor, "concepts examples 3"], level: float = 0.95
 ) -> Float[Tensor, "concepts 2"]:
-    """Interval of the F1 of each concept by itself, as :func:`weighted_f1_interval` has it; some concepts at a time."""
+    """Return interval of the F1 of each concept by itself, as :func:`weighted_f1_interval` has it; some concepts at a
+    time."""
     at_once = max(1, COUNTS_AT_ONCE // max(1, counts[:1].numel()))
     ends = [weighted_f1_interval(part[:, None], level)[:, 1:] for part in counts.split(at_once)]
     return torch.cat(ends) if ends else torch.empty(0, 2, dtype=torch.float64, device=counts.device)
@@ -132,7 +133,8 @@ def weighted_f1_difference(
 def clustered_f1_differences(
     counts: Int[Tensor, "concepts examples 3"], others: Int[Tensor, "concepts examples 3"], level: float = 0.95
 ) -> Float[Tensor, "concepts 3"]:
-    """Difference of the F1 of each concept by itself, as :func:`weighted_f1_difference`; some concepts at a time."""
+    """Return difference of the F1 of each concept by itself, as :func:`weighted_f1_difference`; some concepts at a
+    time."""
     at_once = max(1, COUNTS_AT_ONCE // max(1, counts[:1].numel()))
     pairs = zip(counts.split(at_once), others.split(at_once), strict=True)
     parts = [weighted_f1_difference(one[:, None], two[:, None], level) for one, two in pairs]
@@ -145,7 +147,7 @@ def difference_to_draws(
     draws: Int[Tensor, "draws *groups concepts examples 3"],
     level: float = 0.95,
 ) -> Float[Tensor, "*groups 3"]:
-    """Difference to detectors that were drawn at random, to their mean: estimate, low, high.
+    """Return difference to detectors that were drawn at random, to their mean: estimate, low, high.
 
     Each limit is the farther one of two. One is that of :func:`weighted_f1_difference` to the mean of these draws: of
     other examples. The other is ``± t s √(1 + 1/S)``, s the deviation of the S draws' weighted means on these examples,
@@ -169,7 +171,8 @@ def difference_to_draws(
 def clustered_differences_to_draws(
     counts: Int[Tensor, "concepts examples 3"], draws: Int[Tensor, "draws concepts examples 3"], level: float = 0.95
 ) -> Float[Tensor, "concepts 3"]:
-    """Difference of the F1 of each concept by itself, as :func:`difference_to_draws`; some concepts at a time."""
+    """Return difference of the F1 of each concept by itself, as :func:`difference_to_draws`; some concepts at a
+    time."""
     at_once = max(1, COUNTS_AT_ONCE // max(1, draws[:, :1].numel()))
     pairs = zip(counts.split(at_once), draws.split(at_once, 1), strict=True)
     parts = [difference_to_draws(one[:, None], two[:, :, None], level) for one, two in pairs]
@@ -220,7 +223,7 @@ def bootstrap_f1(
 
 
 def _t(level: float, freedom: Tensor) -> Tensor:
-    """Quantile of Student's t, by its expansion in 1 / freedom (Abramowitz & Stegun 26.7.5)."""
+    """Return quantile of Student's t, by its expansion in 1 / freedom (Abramowitz & Stegun 26.7.5)."""
     z = normal_quantile(level)
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
@@ -228,12 +231,12 @@ def _t(level: float, freedom: Tensor) -> Tensor:
 
 
 def _freedom(n_effective: Tensor, n: int) -> Tensor:
-    """Degrees of freedom of a variance over n values that rests on ``known`` of them, and ``FREEDOM`` more."""
+    """Return degrees of freedom of a variance over n values that rests on ``known`` of them, and ``FREEDOM`` more."""
     return 2 / (1 / n_effective - 1 / max(1, n)).clamp(min=1e-9) + FREEDOM
 
 
 def _farthest(difference: Float[Tensor, "*n"], speaks: Float[Tensor, "*n"], scale: Float[Tensor, "*n"]) -> Tensor:
-    """The largest δ up to 1 with ``(δ − D)² ≤ scale g(δ)``, by halving; NaN where the difference D is.
+    """Return the largest δ up to 1 with ``(δ − D)² ≤ scale g(δ)``, by halving; NaN where the difference D is.
 
     In NumPy, on whatever device they are: of the few numbers that come its operations take a fifth of torch's, and its
     square roots are the nearest numbers on every processor, which MKL's are not.

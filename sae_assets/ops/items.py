@@ -39,7 +39,7 @@ class UnitScores:
         return torch.repeat_interleave(torch.arange(self.n_units, device=self.starts.device), self.starts.diff())
 
     def dense(self, units: Int[Tensor, " k"], n_items: int) -> Float[Tensor, "k items"]:
-        """float32, 0 where a unit is silent; NaN for unit −1."""
+        """Return float32, 0 where a unit is silent; NaN for unit −1."""
         result = torch.zeros(len(units), n_items, dtype=torch.float32, device=self.starts.device)
         for row, unit in enumerate(units.tolist()):
             if unit < 0:
@@ -50,7 +50,7 @@ class UnitScores:
         return result
 
     def of_units(self, chosen: Int[Tensor, " k"]) -> "UnitScores":
-        """The scores of these units, which are renumbered in this order."""
+        """Return the scores of these units, which are renumbered in this order."""
         lengths = self.starts.diff()[chosen]
         starts = offsets_of(lengths)
         index = torch.arange(int(starts[-1]), device=chosen.device)
@@ -58,7 +58,7 @@ class UnitScores:
         return UnitScores(starts, self.items[index], self.values[index])
 
     def of_items(self, chosen: Int[Tensor, " n"], n_items: int) -> "UnitScores":
-        """The scores of these items, ascending, which are renumbered from 0."""
+        """Return the scores of these items, ascending, which are renumbered from 0."""
         index = torch.full((n_items,), -1, dtype=torch.int64, device=chosen.device)
         index[chosen] = torch.arange(len(chosen), device=chosen.device)
         item = index[self.items]
@@ -128,7 +128,7 @@ class Items:
         return self.split == 2
 
     def first_fitted(self, most: int) -> Int[Tensor, " n"]:
-        """Numbers of what detectors are fitted on; of more than ``most`` the first in ``order``."""
+        """Return numbers of what detectors are fitted on; of more than ``most`` the first in ``order``."""
         fits = self.fits.nonzero().flatten()
         return fits[self.order[fits].argsort()[:most]].sort().values
 

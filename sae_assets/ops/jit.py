@@ -32,7 +32,7 @@ def loop(function: Any, **options: Any) -> Any:
 
 
 def any_order(function: Any) -> Any:
-    """:func:`loop`, of one whose additions may be made in any order."""
+    """Return :func:`loop`, of one whose additions may be made in any order."""
     return loop(function, fastmath={"reassoc", "contract"})
 
 

@@ -81,7 +81,7 @@ class KeyRuns:
         self._held += n
 
     def blocks(self, counts: Int[Tensor, " groups"]) -> Iterator[Block]:
-        """All keys, as many groups at a time as are held in memory, in their order; once only.
+        """Yield all keys, as many groups at a time as are held in memory, in their order; once only.
 
         Args:
             counts: keys of each group.

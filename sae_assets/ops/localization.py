@@ -113,7 +113,7 @@ def _find(
     tail_fractions: Sequence[float],
     memory_budget: int,
 ) -> "_Found":
-    """Directions of train and cal, and the cut-offs with the best row F1 on cal."""
+    """Return directions of train and cal, and the cut-offs with the best row F1 on cal."""
     thresholds, located = choice.thresholds, choice.located
     shares = 1 - torch.tensor(list(tail_fractions), dtype=torch.float64, device="cpu")
     tops, n_fitted, n_cells, values = _survey(chunks, concepts, n_units, choice)
@@ -249,7 +249,8 @@ def _choose(
 def _best(
     cutoffs: Float[Tensor, " n"], true: Int[Tensor, " n"], predicted: Int[Tensor, " n"], n_positive: int
 ) -> tuple[float, int]:
-    """The cut-off with the best F1 and its place; ties: higher recall, higher cut-off. Those that are null are none."""
+    """Return the cut-off with the best F1 and its place; ties: higher recall, higher cut-off. Those that are null are
+    none."""
     half_f1 = true.double() / (predicted + n_positive)
     ranked = zip(half_f1.tolist(), true.tolist(), cutoffs.tolist(), range(len(cutoffs)), strict=True)
     _, _, cutoff, index = max((rank for rank in ranked if rank[2] == rank[2]), key=lambda rank: (*rank[:3], -rank[3]))

@@ -30,7 +30,7 @@ def fit_logistic(
     tolerance: float = EXACT,
     widths: Int[Tensor, " problems"] | None = None,
 ) -> Float[Tensor, "features_plus_1 problems"]:
-    """Weights of the features and, last, the intercept, which is not penalised; float64.
+    """Return weights of the features and, last, the intercept, which is not penalised; float64.
 
     Each problem minimises ``½ |w|² + C Σ log(1 + exp(−y (x·w + b)))`` over the examples it uses, as scikit-learn does:
     by Newton's method, steps by conjugate gradients preconditioned with the Hessian's diagonal, halved until the
@@ -83,7 +83,7 @@ def fit_logistic(
 
 
 def _has(n_features: int, widths: Int[Tensor, " problems"]) -> Float[Tensor, "problems features_plus_1"]:
-    """1 of the features that a problem has and of the intercept, 0 of the others; float32."""
+    """Return 1 of the features that a problem has and of the intercept, 0 of the others; float32."""
     inside = torch.arange(n_features, device=widths.device) < widths[:, None]
     return torch.nn.functional.pad(inside.float(), (0, 1), value=1.0)
 
@@ -201,14 +201,15 @@ def choose_penalty(
 def some_problems(
     x: Design, truth: Bool[Tensor, "examples problems"], n_fits: int = 1
 ) -> tuple[Int[Tensor, " some"], ...]:
-    """Numbers of the problems, as many at a time as are solved together, each of so many fits."""
+    """Return numbers of the problems, as many at a time as are solved together, each of so many fits."""
     at_once = max(1, VALUES_AT_ONCE // (max(x.n_items, x.n_features) * n_fits))
     return torch.arange(truth.shape[1], device=truth.device).split(at_once)
 
 
 @plain_arithmetic()
 def stratified_folds(truth: Bool[Tensor, "examples problems"], order: Int[Tensor, " examples"]) -> Tensor:
-    """int64 [n_examples, n_problems]: examples of each class dealt to folds in turn, in this order (a permutation)."""
+    """Return int64 [n_examples, n_problems]: examples of each class dealt to folds in turn, in this order (a
+    permutation)."""
     truth = truth[order]
     index = torch.where(truth, truth.long().cumsum(0), (~truth).long().cumsum(0)) - 1
     folds = torch.empty_like(index)

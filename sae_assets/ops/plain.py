@@ -36,7 +36,7 @@ def load(source: Path | IO[bytes], *, mmap: bool = False) -> Any:
 
 
 def in_words(error: Exception) -> str:
-    """The cause that an error of ``torch.load`` names, without its advice."""
+    """Return the cause that an error of ``torch.load`` names, without its advice."""
     message = str(error)
     if code := _CODE.search(message):
         return f"it needs {code[1]}, which is no tensor and might run code"

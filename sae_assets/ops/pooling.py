@@ -53,7 +53,7 @@ MAXIMUM = Pooling("max")
 def pool_rows(
     rows: SparseRows, pooling: Pooling, device: torch.device | str = "cpu"
 ) -> tuple[Int[Tensor, " scores"], Float[Tensor, " scores"], Int[Tensor, " scores"]]:
-    """Unit (int64), score (float32, > 0) and example (int64, position in the chunk), by unit, then example.
+    """Return unit (int64), score (float32, > 0) and example (int64, position in the chunk), by unit, then example.
 
     Sums are float64, added row after row (``topk_mean``: from the largest down) and rounded once; a score that rounds
     to 0 is left out, as one of 0 is.
@@ -96,7 +96,7 @@ def pool_rows(
 
 @plain_arithmetic()
 def pool_codes(code: SparseCode, example: Int[Tensor, " rows"], n_examples: int) -> SparseCode:
-    """One row per example: the largest value of each unit over the example's rows.
+    """Return one row per example: the largest value of each unit over the example's rows.
 
     Args:
         code: whole, so that nothing is missing from the maximum; example: of each row, int64.
@@ -126,7 +126,8 @@ def pool_codes(code: SparseCode, example: Int[Tensor, " rows"], n_examples: int)
 def encode_pooled(
     encoder: Encoder, x: Float[Tensor, "rows d"], example: Int[Tensor, " rows"], n_examples: int
 ) -> SparseCode:
-    """The pooled codes (:func:`pool_codes`) of rows that are encoded in blocks, so that no more of them is held."""
+    """Return the pooled codes (:func:`pool_codes`) of rows that are encoded in blocks, so that no more of them is
+    held."""
     pooled = [pool_codes(encoder.encode(x[:0]), example[:0], n_examples)]
     for block, of_block in zip(x.split(encoder.rows_at_once), example.split(encoder.rows_at_once), strict=True):
         pooled = [merge_pooled([*pooled, pool_codes(encoder.encode(block), of_block, n_examples)])]
@@ -136,7 +137,7 @@ def encode_pooled(
 def encode_scores(
     encoder: Encoder, x: Float[Tensor, "rows d"], lengths: Int[Tensor, " examples"], poolings: Collection[Pooling]
 ) -> dict[Pooling, tuple[Int[Tensor, " scores"], Float[Tensor, " scores"], Int[Tensor, " scores"]]]:
-    """Unit, score and example, as :func:`pool_rows` gives them, by pooling, of rows that are encoded once.
+    """Return unit, score and example, as :func:`pool_rows` gives them, by pooling, of rows that are encoded once.
 
     Whole codes of all rows are held, but for the maximum alone.
 
@@ -154,7 +155,7 @@ def encode_scores(
 
 
 def merge_pooled(parts: Sequence[SparseCode]) -> SparseCode:
-    """One row per example from parts that have one each, of other rows of the same examples."""
+    """Return one row per example from parts that have one each, of other rows of the same examples."""
     if len(parts) == 1:
         return parts[0]
     n_examples = len(parts[0].l0)
@@ -166,7 +167,8 @@ def merge_pooled(parts: Sequence[SparseCode]) -> SparseCode:
 def length_auroc(
     lengths: Int[Tensor, " examples"], labels: Bool[Tensor, "examples concepts"]
 ) -> Float[Tensor, " concepts"]:
-    """AUROC of the number of rows alone, float64: what a score that grows with length reaches without any content.
+    """Return AUROC of the number of rows alone, float64: what a score that grows with length reaches without any
+    content.
 
     By ranks, ties counted half (Mann & Whitney 1947). NaN where a concept has no positives or no negatives. Below 1/2
     the shorter examples are the positive ones.

@@ -15,7 +15,7 @@ from sae_assets.ops.sorted_scores import ExampleScores
 
 @plain_arithmetic()
 def unit_scores(scores: ExampleScores, units: Int[Tensor, " concepts"]) -> Float[Tensor, "concepts examples"]:
-    """Scores of each example under these units, float32, 0 where a unit is silent; NaN for unit −1."""
+    """Return scores of each example under these units, float32, 0 where a unit is silent; NaN for unit −1."""
     result = torch.zeros(len(units), len(scores.labels), device=scores.keys.device, dtype=torch.float32)
     for row, unit in enumerate(units.tolist()):
         if unit < 0:
@@ -29,7 +29,7 @@ def unit_scores(scores: ExampleScores, units: Int[Tensor, " concepts"]) -> Float
 
 @plain_arithmetic()
 def auroc(scores: Float[Tensor, "*n examples"], truth: Bool[Tensor, "*n examples"]) -> Float[Tensor, "*n"]:
-    """Share of (positive, negative) pairs in order, ties half (Mann & Whitney 1947). NaN without two classes."""
+    """Return share of (positive, negative) pairs in order, ties half (Mann & Whitney 1947). NaN without two classes."""
     negative = torch.where(truth, torch.inf, scores.double()).sort(-1).values
     x = scores.double().contiguous()
     below = torch.searchsorted(negative, x) + torch.searchsorted(negative, x, right=True)
@@ -40,7 +40,8 @@ def auroc(scores: Float[Tensor, "*n examples"], truth: Bool[Tensor, "*n examples
 
 @plain_arithmetic()
 def average_precision(scores: Float[Tensor, "*n examples"], truth: Bool[Tensor, "*n examples"]) -> Float[Tensor, "*n"]:
-    """Precision at the threshold of each positive, averaged; equal scores share a threshold. NaN without a positive.
+    """Return precision at the threshold of each positive, averaged; equal scores share a threshold. NaN without a
+    positive.
 
     This is the sum over thresholds of (recall's increase) × precision, not interpolated.
     """
@@ -57,7 +58,8 @@ def average_precision(scores: Float[Tensor, "*n examples"], truth: Bool[Tensor, 
 def matthews(
     tp: Shaped[Tensor, "*n"], fp: Shaped[Tensor, "*n"], fn: Shaped[Tensor, "*n"], tn: Shaped[Tensor, "*n"]
 ) -> Float[Tensor, "*n"]:
-    """Matthews' correlation of truth and detection (1975); 0 where one of them is constant, NaN without examples."""
+    """Return Matthews' correlation of truth and detection (1975); 0 where one of them is constant, NaN without
+    examples."""
     tp, fp, fn, tn = (count.double() for count in (tp, fp, fn, tn))
     bottom = ((tp + fp).sqrt() * (tp + fn).sqrt()) * ((tn + fp).sqrt() * (tn + fn).sqrt())
     figure = torch.where(bottom > 0, (tp * tn - fp * fn) / bottom.clamp(min=1e-300), 0.0)
@@ -68,7 +70,7 @@ def matthews(
 def balanced_accuracy(
     tp: Shaped[Tensor, "*n"], fp: Shaped[Tensor, "*n"], fn: Shaped[Tensor, "*n"], tn: Shaped[Tensor, "*n"]
 ) -> Float[Tensor, "*n"]:
-    """Mean of recall and specificity; NaN without two classes."""
+    """Return mean of recall and specificity; NaN without two classes."""
     return (tp / (tp + fn).double() + tn / (tn + fp).double()) / 2
 
 
@@ -76,7 +78,7 @@ def balanced_accuracy(
 def isotonic_probabilities(
     cal_scores: Float[Tensor, " cal"], cal_truth: Bool[Tensor, " cal"], scores: Float[Tensor, " examples"]
 ) -> Float[Tensor, " examples"]:
-    """Probabilities of scores by isotonic regression on cal, float64. NaN if cal has no example."""
+    """Return probabilities of scores by isotonic regression on cal, float64. NaN if cal has no example."""
     return interpolate(*isotonic_curve(cal_scores, cal_truth), scores)
 
 
@@ -84,7 +86,7 @@ def isotonic_probabilities(
 def isotonic_curve(
     cal_scores: Float[Tensor, " cal"], cal_truth: Bool[Tensor, " cal"]
 ) -> tuple[Float[Tensor, " knots"], Float[Tensor, " knots"]]:
-    """Scores, ascending, and the probability of each by pooled adjacent violators (Ayer et al. 1955), float64.
+    """Return scores, ascending, and the probability of each by pooled adjacent violators (Ayer et al. 1955), float64.
 
     Of scores that share a probability the first and the last stand there; nothing if cal has no example.
     """
@@ -108,7 +110,8 @@ def isotonic_curve(
 def interpolate(
     knots: Float[Tensor, " knots"], heights: Float[Tensor, " knots"], scores: Float[Tensor, " examples"]
 ) -> Float[Tensor, " examples"]:
-    """Heights at scores, float64: linear between the knots and constant beyond them, as scikit-learn's. NaN without."""
+    """Return heights at scores, float64: linear between the knots and constant beyond them, as scikit-learn's. NaN
+    without."""
     if not len(knots):
         return torch.full_like(scores, torch.nan, dtype=torch.float64)
     x = scores.double().clamp(knots[0], knots[-1])
@@ -121,7 +124,7 @@ def interpolate(
 
 @plain_arithmetic()
 def brier(probabilities: Float[Tensor, "*n examples"], truth: Bool[Tensor, "*n examples"]) -> Float[Tensor, "*n"]:
-    """Mean squared difference of probability and truth (Brier 1950); NaN without examples."""
+    """Return mean squared difference of probability and truth (Brier 1950); NaN without examples."""
     return (probabilities.double() - truth.double()).square().mean(-1)
 
 
@@ -129,7 +132,8 @@ def brier(probabilities: Float[Tensor, "*n examples"], truth: Bool[Tensor, "*n e
 def calibration_error(
     probabilities: Float[Tensor, "*n examples"], truth: Bool[Tensor, "*n examples"], n_bins: int = 15
 ) -> Float[Tensor, "*n"]:
-    """Expected calibration error over bins of equal width, ``(k/n, (k+1)/n]`` (Guo et al. 2017); NaN without examples.
+    """Return expected calibration error over bins of equal width, ``(k/n, (k+1)/n]`` (Guo et al. 2017); NaN without
+    examples.
 
     Probabilities are within 0 and 1; 0 is in the first bin.
     """

@@ -26,7 +26,7 @@ def wilson_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: flo
 def beta_interval(
     k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95, prior: float | None = None
 ) -> Float[Tensor, "*n 2"]:
-    """Equal-tailed interval of a Beta(0.6, 0.6) prior, 0 from k = 0 and 1 from k = n.
+    """Return equal-tailed interval of a Beta(0.6, 0.6) prior, 0 from k = 0 and 1 from k = n.
 
     Quantiles of Beta(k + 0.6, n − k + 0.6). With ½ it is Jeffreys' (Brown, Cai & DasGupta 2001), which covers too much
     and too little more often where n is itself random. k and n need not be whole. NaN where n is 0.
@@ -67,7 +67,7 @@ def normal_quantile(level: float) -> float:
 
 
 def _within(limits: Tensor, k: Tensor, n: Tensor) -> Tensor:
-    """0 where nothing succeeded and 1 where everything did, in place of rounding; NaN where n is 0."""
+    """Return 0 where nothing succeeded and 1 where everything did, in place of rounding; NaN where n is 0."""
     low = torch.where(k <= 0, 0.0, limits[..., 0].clamp(min=0))
     high = torch.where(k >= n, 1.0, limits[..., 1].clamp(max=1))
     return torch.where((n > 0)[..., None], torch.stack([low, high], -1), torch.nan)

@@ -20,7 +20,7 @@ MARGIN = 1e-4  # of the values, beyond the largest and the smallest, for units t
 
 @plain_arithmetic()
 def random_encoder(encoder: Encoder, seed: int) -> Encoder:
-    """The encoder with each unit's direction replaced by a Gaussian one of the same norm.
+    """Return the encoder with each unit's direction replaced by a Gaussian one of the same norm.
 
     Shift, bias and, of a TopK encoder, k stay. Of others the thresholds are to be matched (:func:`match_density`): the
     trained ones mean nothing for other directions.
@@ -46,7 +46,8 @@ def random_encoder(encoder: Encoder, seed: int) -> Encoder:
 
 @plain_arithmetic()
 def match_density(random: Encoder, rows_of_unit: Int[Tensor, " units"], x: Float[Tensor, "rows d"]) -> JumpReluEncoder:
-    """The random encoder with thresholds by which each unit lies above its own on as many rows as the trained unit.
+    """Return the random encoder with thresholds by which each unit lies above its own on as many rows as the trained
+    unit.
 
     A threshold lies midway between the last value above it and the first below, where rounding decides nothing. What is
     not above 0 is never active: a unit whose threshold would be negative has its bias raised, so that it is 0. No more

@@ -9,7 +9,7 @@ from sae_assets.ops.process_state import plain_arithmetic
 
 @plain_arithmetic()
 def expected_units(rows: SparseRows, n_drawn: int) -> float:
-    """Units expected to fire on ``n_drawn`` rows that are drawn without replacement.
+    """Return units expected to fire on ``n_drawn`` rows that are drawn without replacement.
 
     ``Σ_u 1 − C(N − N_u, n) / C(N, n)``, N rows of which N_u name unit u (Hurlbert 1971, Ecology 52).
 

@@ -32,7 +32,7 @@ N_BINS = (LARGEST_EXPONENT - SMALLEST_EXPONENT) // BIN_BITS + 1
 
 
 def merge_fits(parts: Iterable[FitSums]) -> FitSums:
-    """Sums over the rows of all parts, of one SAE; their order does not matter, not even in the last bit.
+    """Return sums over the rows of all parts, of one SAE; their order does not matter, not even in the last bit.
 
     Raises:
         ArtifactError: no parts, or parts of other numbers of dimensions.
@@ -90,7 +90,8 @@ class Decoder:
 
     @plain_arithmetic()
     def decode(self, code: SparseCode) -> Float[Tensor, "rows d"]:
-        """x̂ of each row, float64 [n_rows, d_model] on the device: a unit's share is added after those of larger values.
+        """Return x̂ of each row, float64 [n_rows, d_model] on the device: a unit's share is added after those of larger
+        values.
 
         Raises:
             ArtifactError: a code of an SAE with more units.
@@ -211,7 +212,7 @@ class Fit:
 
 
 def _rows_of(code: SparseCode, rows: slice) -> SparseCode:
-    """The code of a segment of rows."""
+    """Return the code of a segment of rows."""
     offsets = code.row_offsets[rows.start : rows.stop + 1]
     entries = slice(int(offsets[0]), int(offsets[-1]))
     return SparseCode(

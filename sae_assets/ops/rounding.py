@@ -17,7 +17,7 @@ LEAST, MOST = 1 << FLOAT16_CUT, 0x7F7FFFFF >> FLOAT16_CUT << FLOAT16_CUT
 
 
 def to_significant(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """float32 rounded to 11 significant bits, ties to even; beyond the largest float32 it is infinity."""
+    """Return float32 rounded to 11 significant bits, ties to even; beyond the largest float32 it is infinity."""
     bits = values.view(torch.int32)
     half = (1 << (FLOAT16_CUT - 1)) - 1
     even = (bits >> FLOAT16_CUT) & 1
@@ -26,7 +26,7 @@ def to_significant(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 @plain_arithmetic()
 def rounded(code: SparseCode, stored_values: str) -> SparseCode:
-    """A code with its values as they are to be stored, and rows in order again, as equal values go by unit.
+    """Return a code with its values as they are to be stored, and rows in order again, as equal values go by unit.
 
     What is active stays so: no value becomes 0 or infinite. L0 and masses are those before rounding.
 

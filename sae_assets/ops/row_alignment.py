@@ -52,7 +52,7 @@ class RowFigures:
 
     @property
     def counts(self) -> Int[Tensor, "2 units concepts 3"]:
-        """TP, FP, FN in rows, int64."""
+        """Return TP, FP, FN in rows, int64."""
         true, false = self.true_positives.long(), (self.predicted - self.true_positives).long()
         return torch.stack([true, false, self.n_positive[:, None] - true], -1)
 
@@ -63,7 +63,8 @@ class RowFigures:
 
     @property
     def best_units(self) -> Int[Tensor, " concepts"]:
-        """int64, the unit with the best cal F1, and so IoU; ties: higher recall, higher threshold, lower unit."""
+        """Return int64, the unit with the best cal F1, and so IoU; ties: higher recall, higher threshold, lower
+        unit."""
         return best_units(self.rate("f1")[0], self.true_positives[0], self.thresholds)
 
 
@@ -77,7 +78,7 @@ def align_rows(
     memory_budget: int = 256 * 2**20,
     entries_at_once: int = ENTRIES_AT_ONCE,
 ) -> RowFigures:
-    """Row figures of every (unit, concept), over all thresholds.
+    """Return row figures of every (unit, concept), over all thresholds.
 
     One pass over the chunks collects truth and values; those of as many units as fit the budget are then sorted and
     walked a few units at a time: Σ values × concepts of their rows.
@@ -107,7 +108,7 @@ def align_rows(
 
 
 def _align(cal: Walk, test: Walk) -> tuple[Tensor, ...]:
-    """The tables of ``RowFigures`` for the units of these walks."""
+    """Return the tables of ``RowFigures`` for the units of these walks."""
     thresholds, true, predicted = cal.best_thresholds()
     true_test, predicted_test = test.counts_at(thresholds)
     tables = (
@@ -123,7 +124,7 @@ def _align(cal: Walk, test: Walk) -> tuple[Tensor, ...]:
 
 @plain_arithmetic()
 def count_unlocated(chunks: Iterable[Labels], inherited: str | None) -> Int[Tensor, "2 concepts"]:
-    """Positive examples on cal and on test that do not say where a concept is, int64.
+    """Return positive examples on cal and on test that do not say where a concept is, int64.
 
     Args:
         inherited: what stands in ``region_hashes`` of a concept whose rows inherit the example's label; None where
@@ -150,7 +151,7 @@ def count_unlocated(chunks: Iterable[Labels], inherited: str | None) -> Int[Tens
 def rank_pairs(
     figures: RowFigures, chunks: Iterable[RowChunk], *, concepts: Sequence[str], n_unlocated: Int[Tensor, "2 concepts"]
 ) -> RowAlignment:
-    """The pairs that have a threshold, the best of each concept first, with an interval of that one's test F1.
+    """Return the pairs that have a threshold, the best of each concept first, with an interval of that one's test F1.
 
     Concepts whose truth is not located in some example get no pairs.
 
@@ -214,7 +215,7 @@ class PixelCounts:
                 self._shared, self._area = self._shared + shared, self._area + area
 
     def iou(self, predicted: Int[Tensor, "units concepts"]) -> Float[Tensor, "units concepts"]:
-        """Intersection over union, float64.
+        """Return intersection over union, float64.
 
         NaN without a threshold, of a concept without pixels, and everywhere if a chunk of test examples does not say
         which pixels show a concept.
@@ -239,8 +240,8 @@ class PixelCounts:
 def _second_look(
     figures: RowFigures, chunks: Iterable[RowChunk], units: Int[Tensor, " concepts"]
 ) -> tuple[Float[Tensor, "units concepts"], Float[Tensor, "concepts 2"]]:
-    """IoU of pixels of every pair; and the interval of the test F1 of one unit per concept (-1: none), from its counts
-    in each test example."""
+    """Return IoU of pixels of every pair; and the interval of the test F1 of one unit per concept (-1: none), from its
+    counts in each test example."""
     concepts = torch.arange(len(units), device="cpu")
     thresholds = torch.where(units >= 0, figures.thresholds[units.clamp(min=0), concepts], torch.nan)
     pixels, counts = PixelCounts(figures.thresholds), []

@@ -72,7 +72,7 @@ def rows_of_pairs(
     thresholds: Float[Tensor, " concepts"],
     located: Bool[Tensor, " concepts"],
 ) -> PairRows:
-    """The test rows that one pair per concept fires on, in one pass over the chunks.
+    """Return the test rows that one pair per concept fires on, in one pass over the chunks.
 
     Args:
         units: -1 without a pair; thresholds: of rows, chosen without test; NaN predicts nothing.
@@ -115,7 +115,7 @@ def rows_of_pairs(
 
 @plain_arithmetic()
 def exchange_maps(rows: PairRows, *, n_draws: int, seed: int = 0) -> RowNull:
-    """The null of row F1: in each draw every example gets the truth map of another, of all concepts at once.
+    """Return the null of row F1: in each draw every example gets the truth map of another, of all concepts at once.
 
     Maps are exchanged at random among examples of similar length (:func:`groups_of_lengths`) and stretched to the
     length of the example that gets them: row r of n takes the truth of row ``⌊(2r + 1) m / 2n⌋`` of m. Where all
@@ -144,13 +144,15 @@ def exchange_maps(rows: PairRows, *, n_draws: int, seed: int = 0) -> RowNull:
 
 
 def row_intervals(rows: PairRows) -> Float[Tensor, "concepts 2"]:
-    """95 % interval of each pair's row F1, with examples as clusters; NaN where it is not located or has no rows."""
+    """Return 95 % interval of each pair's row F1, with examples as clusters; NaN where it is not located or has no
+    rows."""
     exists = rows.located & (rows.truth.n_positive > 0)
     return torch.where(exists[:, None], clustered_f1_intervals(rows.counts), torch.nan)
 
 
 def groups_of_lengths(lengths: Int[Tensor, " examples"]) -> Int[Tensor, " examples"]:
-    """Groups of examples of similar length: equal lengths together, and as many neighbours as make ``NEIGHBOURS``.
+    """Return groups of examples of similar length: equal lengths together, and as many neighbours as make
+    ``NEIGHBOURS``.
 
     int64, in the order of lengths. Under a map of a much longer or shorter example spans would be stretched to lengths
     that no span has; a group of one moves nothing.
@@ -171,7 +173,7 @@ def groups_of_lengths(lengths: Int[Tensor, " examples"]) -> Int[Tensor, " exampl
 def draw_donors(
     group: Int[Tensor, " examples"], n_draws: int, generator: torch.Generator
 ) -> Int[Tensor, "draws examples"]:
-    """The example whose map each one gets, random permutations within groups; int32."""
+    """Return the example whose map each one gets, random permutations within groups; int32."""
     donors = torch.empty(n_draws, len(group), dtype=torch.int32, device="cpu")
     for number in range(int(group.max()) + 1 if len(group) else 0):
         members = (group == number).nonzero().flatten()
@@ -183,7 +185,7 @@ def draw_donors(
 def _f1_of(
     rows: PairRows, group: Int[Tensor, " examples"], donors: Int[Tensor, "draws examples"]
 ) -> Float[Tensor, "concepts draws"]:
-    """Row F1 of each pair, float64, where each example has the truth of its donor.
+    """Return row F1 of each pair, float64, where each example has the truth of its donor.
 
     What an example and a donor have in common is counted once for all draws, as a product of their maps; one concept at
     a time, which takes 4 bytes for each pair of examples of a group that have equal lengths.
@@ -214,7 +216,7 @@ def _f1_of(
 
 
 def _pieces(lengths: Int[Tensor, " examples"], group: Int[Tensor, " examples"]) -> Iterator[tuple[Tensor, ...]]:
-    """Examples of one length with all maps that they can get.
+    """Yield examples of one length with all maps that they can get.
 
     These examples; their rows [examples, rows]; and of each of their group's examples the rows whose truth they would
     get of it, stretched to their length [group, rows].

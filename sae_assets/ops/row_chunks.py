@@ -53,7 +53,7 @@ class RowChunk:
         return torch.tensor([name == split for name in self.splits], dtype=torch.bool, device="cpu")
 
     def rows_in(self, split: str) -> Bool[Tensor, " rows"]:
-        """Rows of the split's examples."""
+        """Return rows of the split's examples."""
         return self.examples_in(split)[self.activations.example_of_row()]
 
 
@@ -87,7 +87,7 @@ class GatheredRows:
         self.splits, self._runs, self._device = splits, runs, device
 
     def walks(self, entries_at_once: int = ENTRIES_AT_ONCE) -> Iterator[tuple[Walk, Walk]]:
-        """Walks over cal and over test of all units, a few units at a time, in their order; once only.
+        """Yield walks over cal and over test of all units, a few units at a time, in their order; once only.
 
         Args:
             entries_at_once: bound on the values and incidences in hand, about 150 bytes each; one unit at least.
@@ -131,7 +131,7 @@ def gather_rows(
     device: torch.device | str = "cpu",
     memory_budget: int = 256 * 2**20,
 ) -> GatheredRows:
-    """Truth and stored values on cal and on test, in one pass over the chunks.
+    """Return truth and stored values on cal and on test, in one pass over the chunks.
 
     Args:
         memory_budget: bytes for the values while they are put in order, ``VALUE_BYTES`` each, beside one chunk; what
@@ -191,7 +191,7 @@ def count_per_example(
     concepts: Int[Tensor, " pairs"],
     thresholds: Float[Tensor, " pairs"],
 ) -> Int[Tensor, "pairs examples 3"]:
-    """TP, FP and FN rows of chosen pairs in every example of a chunk, int64.
+    """Return TP, FP and FN rows of chosen pairs in every example of a chunk, int64.
 
     Rows of an example depend on each other, so an interval of a row figure comes from a bootstrap over examples: these
     counts are resampled and added up. A pair whose threshold is null (NaN) predicts nothing.
@@ -225,7 +225,8 @@ def shared_pixels(
     thresholds: Float[Tensor, "units concepts"],
     entries_at_once: int = ENTRIES_AT_ONCE,
 ) -> tuple[Int[Tensor, "units concepts"], Int[Tensor, " concepts"]]:
-    """Pixels of a split's patches that show the concept and on which the unit reaches the threshold; and all that do.
+    """Return pixels of a split's patches that show the concept and on which the unit reaches the threshold; and all
+    that do.
 
     Both int64. A threshold that is null (NaN) is reached nowhere.
 
@@ -254,7 +255,7 @@ def shared_pixels(
 
 
 def entries_of_pairs(rows: SparseRows, units: Int[Tensor, " pairs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """(pair, entry) of every stored value of the pairs' units; pairs may share a unit, or have none (-1)."""
+    """Return (pair, entry) of every stored value of the pairs' units; pairs may share a unit, or have none (-1)."""
     pairs = (units >= 0).nonzero().flatten()
     pairs = pairs[units[pairs].sort(stable=True).indices]
     counts = torch.bincount(units[pairs], minlength=rows.n_units)

@@ -50,7 +50,7 @@ class SeenRows:
         return values
 
     def detected(self, concept: int, values: Float[Tensor, " rows"], threshold: float) -> Bool[Tensor, " rows"]:
-        """Rows of examples whose score reaches the threshold; ``values`` are the unit's on the rows."""
+        """Return rows of examples whose score reaches the threshold; ``values`` are the unit's on the rows."""
         examples = torch.zeros(self.rows.n_examples, dtype=torch.bool, device="cpu")
         if self._pooled is None:
             examples[self.example[values >= threshold]] = True
@@ -60,7 +60,7 @@ class SeenRows:
         return examples[self.example]
 
     def similarities(self, direction: Float[Tensor, " units"], row: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """Cosine of these rows with a direction of length 1, in 0..1; 0 of rows that store nothing.
+        """Return cosine of these rows with a direction of length 1, in 0..1; 0 of rows that store nothing.
 
         Entries of a row are added in their order, so the bits depend on nothing else. The result is rounded to float32,
         so that rows that are alike tie, as by definition.
@@ -78,7 +78,7 @@ class SeenRows:
     def marks(
         self, concept: int, cutoffs: Float[Tensor, " 3"], direction: Float[Tensor, " units"]
     ) -> tuple[Bool[Tensor, "3 rows"], Bool[Tensor, " rows"]]:
-        """Rows that each method marks, none without a cut-off, and all rows of the detected examples."""
+        """Return rows that each method marks, none without a cut-off, and all rows of the detected examples."""
         values = self.values(concept)
         detected = self.detected(concept, values, float(cutoffs[0]))
         marks = torch.stack(
@@ -102,7 +102,7 @@ def truth_of(chunk: RowChunk) -> list[Bool[Tensor, " rows"]]:
 def mark_rows(
     rows: SparseRows, localization: Localization, pooling: Pooling = MAXIMUM
 ) -> Bool[Tensor, "3 concepts rows"]:
-    """The rows of a chunk that each method marks for each concept, in the order of ``METHODS``.
+    """Return the rows of a chunk that each method marks for each concept, in the order of ``METHODS``.
 
     Args:
         pooling: as of :func:`localize`.

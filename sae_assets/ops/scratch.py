@@ -17,7 +17,7 @@ LARGE = 2**24  # bytes of a tensor that gets large pages
 
 
 def scratch(n: int, dtype: torch.dtype) -> Tensor:
-    """A tensor [n] on the CPU of any content, mapped from a file, to which the system moves what has no room.
+    """Return a tensor [n] on the CPU of any content, mapped from a file, to which the system moves what has no room.
 
     The file lies in the folder of temporary files and goes with it.
     """
@@ -52,7 +52,7 @@ class ScratchColumn:
         self._filled += len(part)
 
     def tensor(self) -> Tensor:
-        """The tensor, which is full."""
+        """Return the tensor, which is full."""
         if self._file is None:
             assert self._whole is not None and self._filled == self._n
             return self._whole
@@ -83,7 +83,7 @@ class GrowingColumn:
             self._parts.clear()
 
     def tensor(self) -> Tensor:
-        """All of it; of a large one, what is looked at is read from its file."""
+        """Return all of it; of a large one, what is looked at is read from its file."""
         if self._file is not None:
             return self._file.mapped(self._n, self.dtype)
         return torch.cat([torch.empty(0, dtype=self.dtype, device="cpu"), *self._parts])
@@ -97,13 +97,14 @@ def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -
 
 
 def empty(n: int, dtype: torch.dtype) -> Tensor:
-    """A tensor [n] on the CPU of any content, which the system gives as it is written to; a large one as ``zeros``."""
+    """Return a tensor [n] on the CPU of any content, which the system gives as it is written to; a large one as
+    ``zeros``."""
     large = _in_large_pages((n,), dtype)
     return torch.empty(n, dtype=dtype, device="cpu") if large is None else large
 
 
 def _in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
-    """Zeros, if these are many and the system has such pages."""
+    """Return zeros, if these are many and the system has such pages."""
     n = math.prod(shape) * dtype.itemsize
     if n < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
@@ -141,7 +142,7 @@ class ScratchFile:
             self._file.readinto(tensor.view(-1).numpy().data.cast("B"))  # type: ignore[attr-defined]
 
     def mapped(self, n: int, dtype: torch.dtype) -> Tensor:
-        """Its first ``n`` elements, which are read when they are looked at; they stay when this object goes."""
+        """Return its first ``n`` elements, which are read when they are looked at; they stay when this object goes."""
         self._file.flush()
         content = mmap.mmap(self._file.fileno(), n * dtype.itemsize, access=mmap.ACCESS_COPY)
         tensor = torch.frombuffer(content, dtype=dtype)

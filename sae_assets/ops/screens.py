@@ -38,7 +38,8 @@ MATRIX_UNITS = 7, 0  # the first capability of a GPU with units for products of 
 
 
 def upper_float32(bound: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """float32 that is at least the float64 ``bound`` ≥ 0, and a normal number so that nothing flushes it to 0."""
+    """Return float32 that is at least the float64 ``bound`` ≥ 0, and a normal number so that nothing flushes it to
+    0."""
     return (bound * (1 + 2.0**-20)).clamp(min=SMALLEST_NORMAL).float()
 
 
@@ -83,7 +84,7 @@ def operands(device: torch.device, n_units: int, d: int) -> torch.dtype:
 
 
 def trial_operands() -> tuple[Tensor, Tensor]:
-    """Rows and columns of a product that is over before something else gets the processor."""
+    """Return rows and columns of a product that is over before something else gets the processor."""
     rows, columns = (torch.ones((256, 1024), dtype=torch.float32, device="cpu") for _ in range(2))
     return rows, columns
 
@@ -203,7 +204,7 @@ class Screen:
     def product(
         self, centred: Float[Tensor, "rows d"], norm: Float[Tensor, "rows 1"]
     ) -> tuple[Float[Tensor, "rows places"], Float[Tensor, "rows 1"], Float[Tensor, ""]]:
-        """The screened products, float32; how far rounding moved each row, float64; what the products are times.
+        """Return the screened products, float32; how far rounding moved each row, float64; what the products are times.
 
         Products that are not yet multiplied by that, a power of two as float32, save a pass over all of them.
 
@@ -220,7 +221,8 @@ class Screen:
         return torch.mm(rounded, self.operand, out_dtype=torch.float32), stray, scale
 
     def _rounded(self, operand: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, ""]]:
-        """An operand in the screen's precision, and the power of two, float64, that it is to be multiplied by."""
+        """Return an operand in the screen's precision, and the power of two, float64, that it is to be multiplied
+        by."""
         if self.dtype != torch.float16 or not operand.numel():
             return operand.to(self.dtype), torch.ones((), dtype=torch.float64, device=operand.device)
         low, high = operand.aminmax()
@@ -231,7 +233,7 @@ class Screen:
 
 
 def _distance(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], scale: Float[Tensor, ""]) -> Float[Tensor, " n"]:
-    """Norm of each row of x less ``scale`` times that of y, float64, in blocks of rows."""
+    """Return norm of each row of x less ``scale`` times that of y, float64, in blocks of rows."""
     return torch.cat(
         [
             torch.linalg.vector_norm(a.double() - b.double() * scale, dim=1)

@@ -26,22 +26,22 @@ GROUPS_AT_ONCE = 2**12  # whose quantiles the processor's cache holds with what 
 
 
 def pack(groups: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """int64 keys that order by group, then by value ascending; ``values`` float32 and > 0."""
+    """Return int64 keys that order by group, then by value ascending; ``values`` float32 and > 0."""
     return groups.long() << BITS | values.view(torch.int32).long()
 
 
 def pack_descending(groups: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """int64 keys that order by group, then by value descending; ``values`` float32 and > 0."""
+    """Return int64 keys that order by group, then by value descending; ``values`` float32 and > 0."""
     return groups.long() << BITS | LARGEST - values.view(torch.int32).long()
 
 
 def unpack(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float[Tensor, "*n"]]:
-    """The (group, value) of keys made by :func:`pack`."""
+    """Return the (group, value) of keys made by :func:`pack`."""
     return keys >> BITS, (keys & LARGEST).int().view(torch.float32)
 
 
 def unpack_descending(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float[Tensor, "*n"]]:
-    """The (group, value) of keys made by :func:`pack_descending`."""
+    """Return the (group, value) of keys made by :func:`pack_descending`."""
     return keys >> BITS, (LARGEST - (keys & LARGEST)).int().view(torch.float32)
 
 
@@ -158,7 +158,7 @@ def _block_lengths(counts: Int[Tensor, " groups"]) -> tuple[Int[Tensor, " blocks
 
 
 def _slices(lengths: Int[Tensor, " blocks"]) -> Iterator[tuple[int, int, slice]]:
-    """Blocks start to stop - 1, some at a time, and where their terms are."""
+    """Yield blocks start to stop - 1, some at a time, and where their terms are."""
     first = 0
     for start, stop in cut_blocks(lengths, SLICE):
         last = first + int(lengths[start:stop].sum())
@@ -167,7 +167,7 @@ def _slices(lengths: Int[Tensor, " blocks"]) -> Iterator[tuple[int, int, slice]]
 
 
 def kth_largest(values: Float[Tensor, "rows n"], k: int) -> Float[Tensor, "rows 1"]:
-    """The k-th largest value of each row; on the CPU by numpy, which takes a tenth of torch's time."""
+    """Return the k-th largest value of each row; on the CPU by numpy, which takes a tenth of torch's time."""
     if values.device.type != "cpu":
         return values.topk(k, dim=1).values[:, -1:]
     index, parted = values.shape[1] - k, values.clone()
@@ -191,7 +191,8 @@ def linear_quantiles(
     q: Float[Tensor, " fractions"],
     out: Float[Tensor, "groups fractions"] | None = None,
 ) -> Float[Tensor, "groups fractions"]:
-    """Quantiles of each segment of ``ordered`` (values ascending in each), as ``numpy.quantile(method="linear")``.
+    """Return quantiles of each segment of ``ordered`` (values ascending in each), as
+    ``numpy.quantile(method="linear")``.
 
     ``ordered`` are float values, or sorted keys of groups 0, 1, …, of which only those that are needed are unpacked.
 
@@ -219,7 +220,7 @@ def _quantiles(
     starts: Int[Tensor, " groups"],
     q: Float[Tensor, "fractions 1"],
 ) -> Float[Tensor, "fractions groups"]:
-    """Quantiles of groups of n ordered values each, none empty."""
+    """Return quantiles of groups of n ordered values each, none empty."""
     rank = (n - 1).double() * q
     low = rank.floor()
     weight = rank - low

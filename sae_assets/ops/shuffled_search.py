@@ -80,7 +80,7 @@ class ShuffledSearch:
         return self.budget is not None and time.perf_counter() - start > self.budget
 
     def joint(self, start: float, generator: torch.Generator, may_give_up: bool) -> tuple[Tensor, Tensor] | None:
-        """F1 and statistic of shuffles of all concepts at once, float64 [2, n_concepts, n_shuffles]."""
+        """Return F1 and statistic of shuffles of all concepts at once, float64 [2, n_concepts, n_shuffles]."""
         n_concepts = self.n_positive.shape[1]
         at_once = max(1, TRUTHS_AT_ONCE // max(1, n_concepts))
         parts, done = [], 0
@@ -109,7 +109,7 @@ class ShuffledSearch:
         return f1, statistic
 
     def shared(self, start: float, observed: Figures) -> tuple[Tensor, Tensor]:
-        """The same, of concepts with equal numbers of positives together; NaN where drawing stopped."""
+        """Return the same, of concepts with equal numbers of positives together; NaN where drawing stopped."""
         pairs, of_concept = self.n_positive.unique(dim=1, return_inverse=True)
         pairs, of_concept = pairs.cpu(), of_concept.cpu()
         generators = [torch.Generator().manual_seed(self.seed + 1 + group) for group in range(pairs.shape[1])]

@@ -99,7 +99,7 @@ class Sieve:
         self.fits = bool(self.errors.isfinite().all()) and float(self.scales.max()) < MOST_SCALE
 
     def candidates(self, loops: Loops, centred: Float[Tensor, "rows d"]) -> Candidates | None:
-        """Candidates of rows; None: they are too many, or rows too large for the first screen.
+        """Return candidates of rows; None: they are too many, or rows too large for the first screen.
 
         Args:
             centred: float64.
@@ -176,7 +176,7 @@ class Sieve:
 
 
 def _factors(sample: Float[Tensor, "n d"], columns: Float[Tensor, "units d"]) -> Float[Tensor, " d"]:
-    """Powers of two, float64, that make dimensions of rows and of weights alike in size."""
+    """Return powers of two, float64, that make dimensions of rows and of weights alike in size."""
     of_rows, of_weights = (
         each.double().square().mean(0).sqrt().clamp(min=SMALLEST_NORMAL) for each in (sample, columns[:1024])
     )

@@ -60,7 +60,8 @@ class ExampleScores:
 
     @cached_property
     def _side_by_side(self) -> Int[Tensor, "units longest"] | None:
-        """Keys without their units, int32, filled up with the largest; None where that would take much more memory.
+        """Return keys without their units, int32, filled up with the largest; None where that would take much more
+        memory.
 
         A search in a short segment of one's own is several times as fast as one among all segments.
         """
@@ -90,7 +91,7 @@ class ExampleScores:
             yield start, part
 
     def of_units(self, units: Int[Tensor, " kept"]) -> "ExampleScores":
-        """The scores of these units alone, ascending ids, renumbered by their position."""
+        """Return the scores of these units alone, ascending ids, renumbered by their position."""
         device, units = self.keys.device, units.to(self.keys.device)
         counts = self.starts.diff()[units]
         starts, position = offsets_of(counts), torch.arange(len(units), device=device).repeat_interleave(counts)
@@ -100,14 +101,14 @@ class ExampleScores:
         return ExampleScores(keys, starts, self.example[index], self.labels)
 
     def of_examples(self, examples: Bool[Tensor, " examples"]) -> "ExampleScores":
-        """The scores of these examples alone, renumbered by their position among them."""
+        """Return the scores of these examples alone, renumbered by their position among them."""
         inside, unit = examples[self.example], self.keys >> BITS
         counts = torch.bincount(unit[inside], minlength=len(self.starts) - 1)
         position = (examples.long().cumsum(0) - 1)[self.example[inside]]
         return ExampleScores(self.keys[inside], offsets_of(counts), position, self.labels[examples])
 
     def positives(self, places: Int[Tensor, "units fractions"], truth: Bool[Tensor, "*b examples"]) -> Tensor:
-        """Detected examples that are true: int32 [*b, n_units, n_fractions] for truths [*b, n_examples]."""
+        """Return detected examples that are true: int32 [*b, n_units, n_fractions] for truths [*b, n_examples]."""
         hits = torch.zeros(*truth.shape[:-1], len(self.example) + 1, dtype=torch.int32, device=truth.device)
         hits[..., 1:] = truth.to(torch.uint8).index_select(-1, self.example).cumsum(-1, dtype=torch.int32)
         before, until = (hits.index_select(-1, each.flatten()) for each in (self.starts[:-1], places))
@@ -116,7 +117,7 @@ class ExampleScores:
     def sums(
         self, places: Int[Tensor, "units fractions"], weights: Float[Tensor, "examples columns"]
     ) -> Float[Tensor, "units fractions columns"]:
-        """Weights of the detected examples, added up per column: what many truths need at once.
+        """Return weights of the detected examples, added up per column: what many truths need at once.
 
         ``weights`` are float32 whole numbers that sum to less than 2^24, so that every sum is exact in any order.
         Places must not fall along a unit's fractions, as those of thresholds do not.
@@ -144,7 +145,7 @@ class ExampleScores:
 
 
 def some_units_of(splits: Sequence[ExampleScores], at_once: int) -> Iterator[tuple[int, tuple[ExampleScores, ...]]]:
-    """The first of some units, and their scores on each of these splits, units numbered from 0.
+    """Yield the first of some units, and their scores on each of these splits, units numbered from 0.
 
     Scores that lie in a file take no memory when others have come.
 
@@ -168,7 +169,7 @@ def some_units_of(splits: Sequence[ExampleScores], at_once: int) -> Iterator[tup
 
 
 def tagged(scores: dict[str, ExampleScores]) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Scores of both splits together, some units at a time, as :meth:`GatheredScores.tagged` gives them."""
+    """Yield scores of both splits together, some units at a time, as :meth:`GatheredScores.tagged` gives them."""
     splits = [scores[split] for split in EVALUATED]
     for first, parts in some_units_of(splits, SCORES_ENOUGH):
         tags = torch.cat([part.example.int() << 1 | number for number, part in enumerate(parts)])
@@ -178,7 +179,8 @@ def tagged(scores: dict[str, ExampleScores]) -> Iterator[tuple[int, Tensor, Tens
 
 
 def _keys(units: Int[Tensor, "*#n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-    """Keys as of scores, before which all scores of the unit that reach the threshold lie, and none where it is null.
+    """Return keys as of scores, before which all scores of the unit that reach the threshold lie, and none where it is
+    null.
 
     Scores are float32: score ≥ t exactly when score ≥ the smallest float32 that is ≥ t.
     """
@@ -194,7 +196,7 @@ def sort_scores(
     labels: Bool[Tensor, "examples concepts"],
     n_units: int,
 ) -> ExampleScores:
-    """Scores of one split from (unit, value, example) in any order; values float32 and > 0, each pair once."""
+    """Return scores of one split from (unit, value, example) in any order; values float32 and > 0, each pair once."""
     order = pack_descending(units, values).sort(stable=True)
     return ExampleScores(
         keys=order.values,
@@ -212,7 +214,7 @@ def example_scores(
     *,
     n_units: int,
 ) -> ExampleScores:
-    """Sorted scores of one split from (unit, example, score) triples in any order; an absent pair scores 0.
+    """Return sorted scores of one split from (unit, example, score) triples in any order; an absent pair scores 0.
 
     Args:
         unit: 0 to ``n_units`` − 1. example: row of ``labels``. value: > 0 as float32, in the unit's own scale.

@@ -116,7 +116,7 @@ class Encoder(ABC):
         return torch.zeros(self.n_units, dtype=torch.float32, device=self.columns.device)
 
     def _tile(self) -> int:
-        """Units per tile."""
+        """Return units per tile."""
         return min(TILE, self.n_units)
 
     def _level(self) -> Float[Tensor, " units"]:
@@ -130,11 +130,12 @@ class Encoder(ABC):
 
     @property
     def rows_at_once(self) -> int:
-        """Rows that are encoded together within the memory budget; the result does not depend on it."""
+        """Return rows that are encoded together within the memory budget; the result does not depend on it."""
         return max(1, self.memory_budget // self.row_bytes)
 
     def _rows_screened(self) -> int:
-        """Rows of one product: on a CPU hardly more than its caches hold products of while they are looked through."""
+        """Return rows of one product: on a CPU hardly more than its caches hold products of while they are looked
+        through."""
         if not self.on_cpu:
             return self.rows_at_once
         return min(self.rows_at_once, max(FEWEST_ROWS, CACHED_BYTES // (4 * self.n_units)))
@@ -241,7 +242,7 @@ class Encoder(ABC):
         return loops_for(Encoder.n_terms // TERMS_PER_STEP, self.columns.device)
 
     def _code(self, centred: Tensor, norm: Tensor, starts: Tensor, units: Tensor) -> SparseCode:
-        """The code of a block's rows from their candidates."""
+        """Return the code of a block's rows from their candidates."""
         Encoder.n_terms += len(units) * self.d_model
         return self.choice.among(self._loops(), centred, norm, starts, units)
 

@@ -27,7 +27,7 @@ class SparseCode:
 
 
 def joined(codes: Sequence[SparseCode]) -> SparseCode:
-    """The rows of all codes, one after the other; none where there is no code."""
+    """Return the rows of all codes, one after the other; none where there is no code."""
     if not codes:
         return _nothing()
     if len(codes) == 1:
@@ -43,7 +43,8 @@ def joined(codes: Sequence[SparseCode]) -> SparseCode:
 
 
 def truncated(code: SparseCode, k_stored: int | None) -> SparseCode:
-    """A whole code, at most the ``k_stored`` largest entries of each row: what :meth:`Encoder.encode` gives with it."""
+    """Return a whole code, at most the ``k_stored`` largest entries of each row: what :meth:`Encoder.encode` gives with
+    it."""
     lengths = code.row_offsets.diff()
     if k_stored is None or not bool((lengths > k_stored).any()):
         return code
@@ -60,7 +61,7 @@ def truncated(code: SparseCode, k_stored: int | None) -> SparseCode:
 
 
 def _nothing() -> SparseCode:
-    """The code of no row."""
+    """Return the code of no row."""
     start = torch.zeros(1, dtype=torch.int64, device="cpu")
     nothing = start[:0]
     return SparseCode(start, nothing.int(), nothing.float(), nothing.int(), nothing.double(), nothing.double())

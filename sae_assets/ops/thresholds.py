@@ -79,7 +79,7 @@ def calibrate_thresholds(
     device: torch.device | str = "cpu",
     memory_budget: int = 256 * 2**20,
 ) -> Thresholds:
-    """Quantile (1 - p) of each (concept, unit)'s positive values on positive calibration rows, linear, exact.
+    """Return quantile (1 - p) of each (concept, unit)'s positive values on positive calibration rows, linear, exact.
 
     Args:
         chunks: gone through once.
@@ -168,7 +168,7 @@ class _Rows:
         return tag_of_row
 
     def _lay_out(self, truth: GroundTruth, tag_of_row: Int[Tensor, " rows"]) -> Int[Tensor, " n"]:
-        """The chunk's part of ``truth``; fills in the tags of rows that are not below 0."""
+        """Return the chunk's part of ``truth``; fills in the tags of rows that are not below 0."""
         lengths = torch.where(tag_of_row < 0, 0, truth.row_offsets.diff())
         with_some = positions(lengths > 0)
         lengths = lengths.index_select(0, with_some)
@@ -184,7 +184,8 @@ class _Rows:
 
 
 def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int, runs: KeyRuns) -> _Rows:
-    """Calibration rows, and each unit's positive values; its own function, so that no chunk outlives the pass."""
+    """Return calibration rows, and each unit's positive values; its own function, so that no chunk outlives the
+    pass."""
     rows = _Rows(n_kept, len(concepts))
     for chunk in chunks:
         activations = chunk.activations

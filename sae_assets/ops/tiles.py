@@ -34,15 +34,15 @@ class Tiles:
         return (self.size, 1) if self.together else (1, self.number)
 
     def padded(self, values: Float[Tensor, " units"], filling: float) -> Float[Tensor, " places"]:
-        """Values of units, and as many more as fill up the tiles."""
+        """Return values of units, and as many more as fill up the tiles."""
         return torch.nn.functional.pad(values, (0, self.n_places - self.n_units), value=filling)
 
     def in_columns(self, values: Float[Tensor, "*rows places"]) -> Float[Tensor, "*rows tile tiles"]:
-        """Values of places as tiles."""
+        """Return values of places as tiles."""
         if self.together:
             return values.unflatten(-1, (self.number, self.size)).transpose(-1, -2)
         return values.unflatten(-1, (self.size, self.number))
 
     def largest(self, bounds: Float[Tensor, " units"]) -> Float[Tensor, " tiles"]:
-        """The largest of each tile, of values that are 0 at least."""
+        """Return the largest of each tile, of values that are 0 at least."""
         return self.in_columns(self.padded(bounds, 0.0)).amax(0)

@@ -41,7 +41,8 @@ class TruthSets:
 def truth_sets(
     row_offsets: Int[Tensor, " rows_plus_1"], concept_ids: Int[Tensor, " positives"], n_concepts: int
 ) -> TruthSets:
-    """Truth of a split from compressed sparse rows, int64 offsets and ascending concept ids per row, on any device.
+    """Return truth of a split from compressed sparse rows, int64 offsets and ascending concept ids per row, on any
+    device.
 
     Sets are told apart by sums of random 64-bit numbers, one per concept, and then compared member by member; numbers
     that take two sets for one are drawn anew. So the answer is exact.
@@ -72,7 +73,8 @@ def truth_sets(
 def spread(
     starts: Int[Tensor, " segments"], lengths: Int[Tensor, " segments"]
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """Every position of segments that begin at ``starts``, one after the other, and the number of its segment."""
+    """Return every position of segments that begin at ``starts``, one after the other, and the number of its
+    segment."""
     segment = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
     shift = starts - (lengths.cumsum(0) - lengths)
     return torch.arange(len(segment), device=starts.device) + shift.index_select(0, segment), segment

@@ -28,7 +28,7 @@ def given_units(
     thresholds: Float[Tensor, " concepts"],
     scores: UnitScores | None = None,
 ) -> DetectorScores:
-    """One unit per concept (−1: none) at its threshold; ``scores`` where they are not the items' own."""
+    """Return one unit per concept (−1: none) at its threshold; ``scores`` where they are not the items' own."""
     scores = items.units if scores is None else scores
     units, thresholds = units.to(scores.starts.device), thresholds.to(scores.starts.device)
     of_test = scores.dense(units, len(items.labels))[:, items.tests]
@@ -42,7 +42,7 @@ def searched_units(
     min_support: int = MIN_SUPPORT,
     units: Int[Tensor, " concepts"] | None = None,
 ) -> DetectorScores:
-    """Unit and threshold of the best F1 on cal, over all units and thresholds (``ops.exact_search``).
+    """Return unit and threshold of the best F1 on cal, over all units and thresholds (``ops.exact_search``).
 
     Args:
         units: of concepts whose unit was chosen otherwise, so that only its threshold is searched; -1 of others.
@@ -67,7 +67,8 @@ def units_by_rows(
     concepts: Bool[Tensor, " concepts"],
     min_support: int = MIN_SUPPORT,
 ) -> Int[Tensor, " concepts"]:
-    """The unit of the best F1 on rows of cal of these concepts, among those with a threshold on examples; -1 of others.
+    """Return the unit of the best F1 on rows of cal of these concepts, among those with a threshold on examples; -1 of
+    others.
 
     int64, on the CPU. Rows choose as in ``ops.chosen_pairs``, of the rows that are here.
     """
@@ -88,7 +89,7 @@ def units_by_rows(
 
 
 def _of_cal(items: Items, scores: UnitScores) -> ExampleScores:
-    """Sorted scores of the items of cal, which are numbered anew."""
+    """Return sorted scores of the items of cal, which are numbered anew."""
     inside = items.split == CAL
     chosen, index = positions(inside[scores.items]), inside.long().cumsum(0) - 1
     entries = (scores.units()[chosen], scores.values[chosen], index[scores.items[chosen]])
@@ -97,7 +98,7 @@ def _of_cal(items: Items, scores: UnitScores) -> ExampleScores:
 
 @plain_arithmetic()
 def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: int = MIN_SUPPORT) -> DetectorScores:
-    """Dimensions of embeddings as units, d of them upwards and then d downwards (choice d + i: −x_i).
+    """Return dimensions of embeddings as units, d of them upwards and then d downwards (choice d + i: −x_i).
 
     The search needs positive scores: a value is replaced by its rank among all items, which moves no comparison. Some
     dimensions at a time are searched, which changes nothing: of the best of each part the best one is taken, by the

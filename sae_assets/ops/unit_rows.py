@@ -21,7 +21,7 @@ ODD = (-0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15, 0x165667B1
 
 @plain_arithmetic()
 def sort_by_unit(chunks: Iterable[SparseRows], n_units: int) -> tuple[UnitRows, int]:
-    """All entries by unit, and the digest (:func:`entries_digest`) of what was read.
+    """Return all entries by unit, and the digest (:func:`entries_digest`) of what was read.
 
     Args:
         chunks: in the order of their examples; gone through twice.
@@ -59,7 +59,7 @@ def sort_by_unit(chunks: Iterable[SparseRows], n_units: int) -> tuple[UnitRows, 
 
 @plain_arithmetic()
 def rows_digest(artifact: UnitRows) -> int:
-    """The digest of its entries, a block at a time."""
+    """Return the digest of its entries, a block at a time."""
     digest = 0
     for start in range(0, artifact.n_entries, BLOCK):
         block = slice(start, min(start + BLOCK, artifact.n_entries))
@@ -72,7 +72,7 @@ def rows_digest(artifact: UnitRows) -> int:
 def entries_digest(
     unit: Int[Tensor, " n"], example: Int[Tensor, " n"], position: Int[Tensor, " n"], value: Tensor
 ) -> int:
-    """A number of 64 bits that is the same of the same entries in any order, and hardly of any others.
+    """Return a number of 64 bits that is the same of the same entries in any order, and hardly of any others.
 
     Each entry is mixed to 64 bits (Steele, Lea & Flood 2014, splitmix64), and these are added up.
     """

@@ -27,7 +27,7 @@ ChunkPairs = Iterable[tuple[SparseRows, Tensor]]
 
 
 def rows_of(chunk: SparseRows, examples: Bool[Tensor, " examples"]) -> Bool[Tensor, " rows"]:
-    """Row mask of an example mask.
+    """Return row mask of an example mask.
 
     Raises:
         ArtifactError: the mask has another number of examples than the chunk.
@@ -45,7 +45,7 @@ def compute_unit_stats(
     device: torch.device | str = "cpu",
     memory_budget: int = 256 * 2**20,
 ) -> UnitStats:
-    """Statistics of every unit over calibration rows (numerics 2).
+    """Return statistics of every unit over calibration rows (numerics 2).
 
     Args:
         chunks: (activations, bool mask [n_examples] of calibration examples), gone through once.
@@ -88,7 +88,8 @@ def compute_unit_stats(
 
 
 def _collect(chunks: ChunkPairs, n_units: int, runs: KeyRuns) -> tuple[int, Int[Tensor, " units"]]:
-    """Calibration rows, and each unit's positive values; its own function, so that no chunk outlives the pass."""
+    """Return calibration rows, and each unit's positive values; its own function, so that no chunk outlives the
+    pass."""
     n_rows, n_entries, n_active = 0, 0, torch.zeros(n_units, dtype=torch.int64, device="cpu")
     for chunk, cal in chunks:
         if chunk.n_units != n_units:

@@ -46,7 +46,8 @@ class Ways:
 
     @property
     def most_held(self) -> int:
-        """Bytes of a sieve; 0 where there will be none, which is known for large encoders once loops are there."""
+        """Return bytes of a sieve; 0 where there will be none, which is known for large encoders once loops are
+        there."""
         may_sift = self.large and self.most_rows >= FEWEST_ROWS
         return DIRECTION_BYTES * self.products if may_sift else 0
 

@@ -18,5 +18,5 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """A module of this package, imported when it is first asked for: they load torch."""
+    """Return a module of this package, imported when it is first asked for: they load torch."""
     return submodule(__name__, name)

@@ -46,7 +46,7 @@ class RegionFigures:
 
     @property
     def best_units(self) -> Int[Tensor, " concepts"]:
-        """int64, the unit with the best cal F1; ties: higher F1 of rows, lower unit. -1 where none has one."""
+        """Return int64, the unit with the best cal F1; ties: higher F1 of rows, lower unit. -1 where none has one."""
         f1 = self.f1[0].nan_to_num(-1)
         best = f1.amax(0)
         unit = torch.where(f1 == best, self.row_f1.nan_to_num(-1), -2.0).argmax(0)
@@ -54,7 +54,7 @@ class RegionFigures:
 
     @property
     def pairs(self) -> Bool[Tensor, "units concepts"]:
-        """Pairs with an F1 above ``LEAST_F1`` on cal and on test."""
+        """Return pairs with an F1 above ``LEAST_F1`` on cal and on test."""
         return (self.f1 > LEAST_F1).all(0)
 
 
@@ -68,7 +68,7 @@ def score_regions(
     width: int | None,
     memory_budget: int = 256 * 2**20,
 ) -> RegionFigures:
-    """F1 of precision over rows and recall over regions, on cal and on test.
+    """Return F1 of precision over rows and recall over regions, on cal and on test.
 
     Precision is the share of rows above the threshold that are the concept's, recall the share of its regions with such
     a row. Ties between thresholds: higher F1 of rows, then the lower threshold.
@@ -117,13 +117,13 @@ def _counts(walk: Walk, thresholds: Float[Tensor, "units shares"]) -> tuple[Tens
 def _regions_found(
     scores: ExampleScores, thresholds: Float[Tensor, "units shares"]
 ) -> Int[Tensor, "shares units concepts"]:
-    """Regions of each concept that each unit finds at each threshold, scores being of regions."""
+    """Return regions of each concept that each unit finds at each threshold, scores being of regions."""
     places = scores.places(thresholds)
     return torch.stack([scores.positives(places, truth) for truth in scores.labels.T], -1).transpose(0, 1)
 
 
 def _figures(of_rows: list, of_regions: list, rows: dict, regions: list) -> tuple[Tensor, ...]:
-    """Best F1 of both splits, the share of cal's, the F1 of rows there, and test's F1 at that share."""
+    """Return best F1 of both splits, the share of cal's, the F1 of rows there, and test's F1 at that share."""
     best, at_share = [], []
     for (true, predicted), hits, split, n_regions in zip(of_rows, of_regions, EVALUATED, regions, strict=True):
         precision = true.double() / predicted.clamp(min=1)
@@ -146,7 +146,7 @@ def _figures(of_rows: list, of_regions: list, rows: dict, regions: list) -> tupl
 def _survey(
     chunks: Iterable[RowChunk], n_units: int, n_concepts: int, width: int | None
 ) -> tuple[Float[Tensor, " units"], dict[str, ExampleScores]]:
-    """Largest value of each unit on train, and its largest value in every region of cal and of test."""
+    """Return largest value of each unit on train, and its largest value in every region of cal and of test."""
     tops = torch.zeros(n_units, dtype=torch.float32, device="cpu")
     parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in EVALUATED}
     labels: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}

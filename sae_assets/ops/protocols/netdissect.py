@@ -37,7 +37,8 @@ class Dissection:
 
     @property
     def concept_of_unit(self) -> Int[Tensor, " units"]:
-        """int64, the concept with the largest IoU, the first of equals; -1 unless that is above ``LEAST_IOU``."""
+        """Return int64, the concept with the largest IoU, the first of equals; -1 unless that is above
+        ``LEAST_IOU``."""
         iou, concept = torch.where(self.located, self.iou, -1.0).max(1)
         return torch.where(iou > LEAST_IOU, concept, -1)
 
@@ -51,7 +52,7 @@ def dissect(
     located: Bool[Tensor, " concepts"],
     memory_budget: int = 256 * 2**20,
 ) -> Dissection:
-    """Threshold and IoU of every unit; ``P(a > T) = TOP_SHARE``, by linear interpolation and exactly.
+    """Return threshold and IoU of every unit; ``P(a > T) = TOP_SHARE``, by linear interpolation and exactly.
 
     Raises:
         ArtifactError: as ``gather_rows``.

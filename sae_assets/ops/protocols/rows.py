@@ -29,7 +29,8 @@ def in_place_of(chunks: Iterable[RowChunk], names: Mapping[str, str]) -> Iterabl
 
 
 def above(thresholds: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """The smallest float32 above each threshold, as float64: ``a > t`` is ``a >= above(t)`` for every float32 a."""
+    """Return the smallest float32 above each threshold, as float64: ``a > t`` is ``a >= above(t)`` for every float32
+    a."""
     nearest = thresholds.float()
     higher = torch.nextafter(nearest, torch.full_like(nearest, torch.inf))
     return torch.where(nearest.double() > thresholds, nearest, higher).double()

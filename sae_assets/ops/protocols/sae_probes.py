@@ -152,7 +152,7 @@ def fit_probe(
 
 
 def _splits(x: Any, y: Any) -> list[tuple[Any, Any]]:
-    """Parts of train to fit on and to choose by: pairs left out, six folds, or the last fifth, at most 100.
+    """Return parts of train to fit on and to choose by: pairs left out, six folds, or the last fifth, at most 100.
 
     Parts to choose by hold both classes. Where the last fifth of train, in the order of the data set, does not, the
     repository fails; here nothing is chosen then.

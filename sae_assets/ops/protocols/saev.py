@@ -62,7 +62,7 @@ class Probes:
 
     @property
     def coverage(self) -> float:
-        """Share of concepts with an average precision of at least ``TAU``."""
+        """Return share of concepts with an average precision of at least ``TAU``."""
         defined = ~self.average_precision.isnan()
         return float((self.average_precision[defined] >= TAU).double().mean())
 
@@ -134,7 +134,7 @@ def probe_rows(
 def fit_probes(
     walk: Walk,
 ) -> tuple[Float[Tensor, "units concepts"], Float[Tensor, "units concepts"], Float[Tensor, "units concepts"]]:
-    """Loss, weight and bias of the logistic probe of every pair of these units, by damped Newton steps.
+    """Return loss, weight and bias of the logistic probe of every pair of these units, by damped Newton steps.
 
     The objective is the mean cross-entropy over all rows plus ``RIDGE / 2 · (w² + (b − b₀)²)``, b₀ the log-odds of the
     share of positives; the loss given is the former. Rows without a stored value are one term.
@@ -195,7 +195,7 @@ def fit_probes(
 def _scores(
     chunks: Iterable[RowChunk], units: Tensor, weights: Tensor, biases: Tensor, n_rows: int
 ) -> tuple[Float[Tensor, "concepts rows"], Bool[Tensor, "concepts rows"]]:
-    """The probes' scores of all test rows, one line per concept, and the truth of these rows."""
+    """Return the probes' scores of all test rows, one line per concept, and the truth of these rows."""
     scores = torch.zeros(len(units), n_rows, dtype=torch.float64, device="cpu")
     truth = torch.zeros(len(units), n_rows, dtype=torch.bool, device="cpu")
     done = 0

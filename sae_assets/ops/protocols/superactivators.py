@@ -33,7 +33,7 @@ class TestChosen:
 
     @property
     def weighted_f1(self) -> float:
-        """Mean of F1 by test positives, of concepts that have one."""
+        """Return mean of F1 by test positives, of concepts that have one."""
         weight = torch.where(self.f1.isnan(), 0, self.n_positive).double()
         return float((weight * self.f1.nan_to_num(0)).sum() / weight.sum())
 
