@@ -5,13 +5,22 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from sae_assets.pipeline.checks import MOST_NAMED, ROW_COUNTS, Check, Expected, Outcome
+from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 
 MOST_ACTIVE = 0.25  # share of units: random signs give a half, published SAEs stay below a twentieth
 FEWEST_OTHERS = 3  # chunks without which nothing is compared
 MOST_TIMES = 4.0  # as large as of other rows, or as small: what L0 and norm of rows that an SAE knows may be
 FEWEST_UNITS = (0.05, math.inf)  # share of the units that as many other rows have
 MOST_SPREADS, MOST_APART = 6, 0.25  # unlike others is what is both this many spreads and this share of the median off
+
+
+def _row_counts(artifact: Any, expected: Expected) -> Outcome:
+    lengths = artifact.example_offsets.diff()
+    rows = expected.rows
+    comparable = rows is not None and (isinstance(rows, int) or len(rows) == len(lengths))
+    wrong = int((lengths != rows).sum()) if comparable else 0 if rows is None else len(lengths)
+    metadata = {"rows": artifact.n_rows, "examples": lengths.numel(), "examples_with_other_row_count": wrong}
+    return Outcome(wrong == 0, metadata)
 
 
 def _little_mass_dropped(artifact: Any, expected: Expected) -> Outcome:
@@ -104,7 +113,7 @@ def _nothing_blank(_artifact: Any, expected: Expected) -> Outcome:
 
 
 CHECKS = (
-    ROW_COUNTS,
+    Check("row_counts", "Each example has the rows that its model gives.", _row_counts),
     Check(
         "little_mass_dropped",
         "`k_stored` drops at most the model's `max_dropped_mass` of the activation mass.",

@@ -73,15 +73,3 @@ def contents_outcome(changes: Mapping[str, str], what_to_do: str = "") -> Outcom
         return Outcome(True, {"changed_or_vanished": 0})
     shown = ", ".join(f"{example} ({what})" for example, what in list(changes.items())[:MOST_NAMED])
     return Outcome(False, {"changed_or_vanished": len(changes), "examples": shown, "what_to_do": what_to_do})
-
-
-def _row_counts(artifact: Any, expected: Expected) -> Outcome:
-    lengths = artifact.example_offsets.diff()
-    rows = expected.rows
-    comparable = rows is not None and (isinstance(rows, int) or len(rows) == len(lengths))
-    wrong = int((lengths != rows).sum()) if comparable else 0 if rows is None else len(lengths)
-    metadata = {"rows": artifact.n_rows, "examples": lengths.numel(), "examples_with_other_row_count": wrong}
-    return Outcome(wrong == 0, metadata)
-
-
-ROW_COUNTS = Check("row_counts", "Each example has the rows that its model gives.", _row_counts)
