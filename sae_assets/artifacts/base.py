@@ -41,7 +41,8 @@ class Artifact(ABC):
         """Return every broken invariant, one sentence each."""
 
     def content_hash(self) -> str:
-        """sha256 over every field's name, dtype, shape and bytes: the same for the same content, in any file format."""
+        """Return sha256 over every field's name, dtype, shape and bytes: the same for the same content, in any file
+        format."""
         import torch
 
         digest = hashlib.sha256(self.kind.encode())

@@ -80,7 +80,7 @@ class Controls(Artifact):
 
     @property
     def detectors(self) -> tuple[tuple[str, str, int | None], ...]:
-        """Level, name, and number of a random SAE, in the order of the arrays."""
+        """Return level, name, and number of a random SAE, in the order of the arrays."""
         random = [(LEVELS[0], RANDOM, seed) for seed in range(self.n_seeds)]
         others = [(LEVELS[0], name, None) for name in controls_of(self.second_pass)[1:]]
         examples = ((LEVELS[0], UNIT, None), *random, *others)
@@ -92,7 +92,7 @@ class Controls(Artifact):
 
     @property
     def comparisons(self) -> tuple[tuple[str, str], ...]:
-        """Level and name of the control, in the order of the arrays."""
+        """Return level and name of the control, in the order of the arrays."""
         return self.comparisons_of(self.row_figures, self.n_row_seeds, self.second_pass, self.row_controls)
 
     @staticmethod

@@ -35,7 +35,7 @@ class FitSums:
 
     @property
     def variance_sum(self) -> float | None:
-        """Σ |x - mean|² over all rows; None where it is nothing but rounding."""
+        """Return ``Σ |x - mean|²`` over all rows; None where it is nothing but rounding."""
         if self.n_rows == 0:
             return None
         total = math.fsum([self.square_sum, *(-value * (value / self.n_rows) for value in self.row_sum)])
@@ -43,7 +43,7 @@ class FitSums:
 
     @property
     def fvu(self) -> float | None:
-        """Fraction of variance unexplained, ``Σ |x - x̂|² / Σ |x - mean|²``; None where rows do not vary.
+        """Return fraction of variance unexplained, ``Σ |x - x̂|² / Σ |x - mean|²``; None where rows do not vary.
 
         0 is a perfect reconstruction, 1 what the mean of the rows would reach; it may be larger. It is ``fvu`` of
         sparsify over all rows at once, and 1 minus ``explained_variance`` of SAELens.
@@ -53,5 +53,5 @@ class FitSums:
 
     @property
     def norm(self) -> float | None:
-        """Root of the mean of |x|²; None without rows."""
+        """Return root of the mean of |x|²; None without rows."""
         return math.sqrt(self.square_sum / self.n_rows) if self.n_rows else None

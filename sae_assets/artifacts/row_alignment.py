@@ -203,7 +203,7 @@ class RowAlignment(Artifact):
 
 
 def row_rate(name: str, true_positives: Tensor, predicted: Tensor, positive: Tensor) -> Tensor:
-    """A rate of rows from counts, float64, as :meth:`RowAlignment.rate` has it."""
+    """Return a rate of rows from counts, float64, as :meth:`RowAlignment.rate` has it."""
     import torch
 
     true, predicted, positive = true_positives.double(), predicted.double(), positive.double()

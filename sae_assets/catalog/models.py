@@ -66,7 +66,7 @@ class NamedEntry(Entry):
         return name
 
     def named(self, name: str) -> Self:
-        """The same entry under a name. Loading a catalog does this; only entries made elsewhere need it."""
+        """Return the same entry under a name. Loading a catalog does this; only entries made elsewhere need it."""
         entry = self.model_copy()
         entry._name = name
         return entry

@@ -18,7 +18,7 @@ def name_of(dataset: str, action: str) -> str:
 
 
 def match_name(name: str, names: Iterable[str], what: str) -> str:
-    """The known name that equals ``name`` but for case.
+    """Return the known name that equals ``name`` but for case.
 
     Raises:
         CatalogError: there is no such name; the message lists the known ones and suggests the nearest.

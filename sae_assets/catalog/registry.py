@@ -133,19 +133,19 @@ def _table(package: str, attribute: str, kind: type[Descriptor], *, packages: bo
 
 @cache
 def layouts() -> Mapping[str, Layout]:
-    """All layouts by name."""
+    """Return all layouts by name."""
     return _table("sae_assets.datasets.layouts", "LAYOUT", Layout)
 
 
 @cache
 def formats() -> Mapping[str, SaeFormat]:
-    """All formats of SAE checkpoints by name."""
+    """Return all formats of SAE checkpoints by name."""
     return _table("sae_assets.saes.formats", "FORMAT", SaeFormat)
 
 
 @cache
 def libraries() -> Mapping[str, Library]:
-    """All model libraries by name."""
+    """Return all model libraries by name."""
     return _table("sae_assets.rows", "LIBRARY", Library, packages=True)
 
 

@@ -175,7 +175,7 @@ def _manifest_files(root: UPath, dataset: str) -> list[UPath]:
 
 
 def registered_keys(root: UPath, dataset: str) -> set[str]:
-    """Keys of the registered chunks, from the names of their manifests alone."""
+    """Return keys of the registered chunks, from the names of their manifests alone."""
     return {path.stem for path in _manifest_files(root, dataset)}
 
 

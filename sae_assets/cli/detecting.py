@@ -114,7 +114,8 @@ def detect(
 
 
 def _inputs(arguments: list[str], modality: str) -> dict[str, Any]:
-    """Paths of pictures, texts and paths of texts, by name. Raises: CatalogError: one is not there, or nothing is."""
+    """Return paths of pictures, texts and paths of texts, by name. Raises: CatalogError: one is not there, or nothing
+    is."""
     from sae_assets.datasets.inputs import files_in, named_inputs  # noqa: PLC0415
 
     paths: list[Path] = []

@@ -51,7 +51,7 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def interval(ends: Sequence[float | None]) -> str:
-    """Both ends of an interval, or one "–" where it does not exist."""
+    """Return both ends of an interval, or one "–" where it does not exist."""
     low, high = ends
     return wording.interval(low, high) or "–"
 

@@ -136,7 +136,7 @@ def _bar(best: dict[str, Any]) -> float | None:
 
 
 def _weighted_bar(result: dict[str, Any]) -> float | None:
-    """The same of the weighted mean."""
+    """Return the same of the weighted mean."""
     controls = result["controls"]["weighted"].values() if result["controls"] else ()
     return _largest(result["always_positive_f1"], result["null_f1"]["p95"], *(control["f1"] for control in controls))
 

@@ -21,7 +21,7 @@ NOTE = (
 
 
 def compare(session: Session, names: Sequence[str]) -> dict[str, Any]:
-    """The results of these names; all later ones are compared with the first.
+    """Return the results of these names; all later ones are compared with the first.
 
     Args:
         names: ``dataset/token_kind/model``; or one data set, which stands for all its results.
@@ -70,7 +70,7 @@ def others_of(session: Session, address: Address) -> list[str]:
 
 
 def label_of(address: Address) -> str:
-    """The name of results: data set, token kind and model of any of their artifacts."""
+    """Return the name of results: data set, token kind and model of any of their artifacts."""
     return f"{address.dataset}/{address.token_kind}/{address.model}"
 
 

@@ -82,7 +82,7 @@ class Session:
         return self._open.enter_context(open_instance(self.settings))
 
     def dataset_names(self, names: Sequence[str] | None) -> list[str]:
-        """Catalog names of these data sets (any case), all of them if None.
+        """Return catalog names of these data sets (any case), all of them if None.
 
         Raises:
             CatalogError: an unknown one, with a suggestion.

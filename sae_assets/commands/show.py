@@ -26,7 +26,7 @@ def show(
     chunk: str | None,
     rows: int,
 ) -> dict[str, Any]:
-    """Address, provenance, counts and first rows of one stored artifact; Dagster's history is not needed.
+    """Return address, provenance, counts and first rows of one stored artifact; Dagster's history is not needed.
 
     Raises:
         CatalogError: a catalog with mistakes, or a name that is not in it; SaeAssetsError: nothing is there.

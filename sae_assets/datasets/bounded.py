@@ -43,7 +43,7 @@ def read_whole(path: str | Path, most: int) -> bytes:
 
 
 def lines_of_text(file: TextIO) -> Iterator[str]:
-    """Lines with their ends. Raises: LongLineError: one, which it numbers, is longer than lines are."""
+    """Yield lines with their ends. Raises: LongLineError: one, which it numbers, is longer than lines are."""
     number, most = 1, MOST_HEADER
     while line := file.readline(most + 1):
         if len(line) > most:
@@ -53,7 +53,8 @@ def lines_of_text(file: TextIO) -> Iterator[str]:
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """Lines of bytes with their ends, the first as long as any. Raises: LongLineError, as :func:`lines_of_text`."""
+    """Yield lines of bytes with their ends, the first as long as any. Raises: LongLineError, as
+    :func:`lines_of_text`."""
     number = 1
     while line := file.readline(MOST_LINE + 1):
         if len(line) > MOST_LINE:

@@ -45,7 +45,7 @@ def files_in(folder: Path, modality: str) -> Iterator[Path]:
 
 
 def named_inputs(inputs: Sequence[Any], modality: str) -> dict[str, Any]:
-    """Inputs by name: their path, or ``input 0``, ``input 1``; a name that is there twice gets a number."""
+    """Return inputs by name: their path, or ``input 0``, ``input 1``; a name that is there twice gets a number."""
     named: dict[str, Any] = {}
     for index, one in enumerate(inputs):
         is_path = isinstance(one, Path) or (isinstance(one, str) and modality == "image")

@@ -176,7 +176,7 @@ class TextReader(Reader):
 
     @abstractmethod
     def spans(self, example_id: str) -> Mapping[str, Sequence[Span]]:
-        """Character spans [start, end) of each concept that is true of the example.
+        """Return character spans [start, end) of each concept that is true of the example.
 
         Raises:
             DatasetError: spans that leave the text, or words that are not the text's.

@@ -33,7 +33,8 @@ def beta_quantile(a: Float[Tensor, " n"], b: Float[Tensor, " n"], share: Float[T
 
 @plain_arithmetic()
 def incomplete_beta(a: Float[Tensor, " n"], b: Float[Tensor, " n"], x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Regularised incomplete beta function by its continued fraction (DLMF 8.17.22), float64, from the end forwards."""
+    """Return regularised incomplete beta function by its continued fraction (DLMF 8.17.22), float64, from the end
+    forwards."""
     flipped = x > (a + 1) / (a + b + 2)
     p, q, y = torch.where(flipped, b, a), torch.where(flipped, a, b), torch.where(flipped, 1 - x, x)
     y = y.clamp(min=1e-300)

@@ -84,7 +84,8 @@ class BlockSearch:
         n_positive: Int[Tensor, " truths"],
         least: Float[Tensor, " truths"],
     ) -> tuple[Integer[Tensor, "2 rows half"], Float[Tensor, "groups truths"], Float[Tensor, " truths"]]:
-        """Hits of a unit up to the end of each of its blocks, bounds of groups, and F1 that a truth surely reaches."""
+        """Return hits of a unit up to the end of each of its blocks, bounds of groups, and F1 that a truth surely
+        reaches."""
         packed, half, device = packed_truths(truth), truth.shape[1] // 2, truth.device
         most = int(n_positive.max())
         kind = torch.uint8 if most < 2**8 else torch.int16 if most < 2**15 else torch.int32

@@ -102,7 +102,7 @@ def weighted_f1_difference(
     others: Int[Tensor, "*draws others examples 3"],
     level: float = 0.95,
 ) -> Float[Tensor, "*draws 3"]:
-    """Difference of two weighted means of F1 on the same examples, with its interval: estimate, low, high.
+    """Return difference of two weighted means of F1 on the same examples, with its interval: estimate, low, high.
 
     Limits are the differences δ that lie ``z √V(δ)`` from the one seen, D. V(D) is the jackknife's variance, of leaving
     out one example at a time (Tukey 1958; biased upwards, Efron & Stein 1981). ``V(δ) = V(D) g(δ) / g(D)``, g that of a
@@ -188,7 +188,8 @@ def bootstrap_f1(
     level: float = 0.95,
     seed: int = 0,
 ) -> Float[Tensor, " 3"]:
-    """The weighted mean of F1, or its difference to another detector's, with a BCa interval: estimate, low, high.
+    """Return the weighted mean of F1, or its difference to another detector's, with a BCa interval: estimate, low,
+    high.
 
     Examples are resampled jointly for all concepts and both detectors, with all their rows: a cluster bootstrap. Bias
     and acceleration as in Efron 1987, the latter by leaving out each example. A resample cannot hold an error that the
@@ -268,7 +269,7 @@ def _effective_number(values: Float[Tensor, "*draws examples"]) -> Float[Tensor,
 
 
 def _weighted(sums: Float[Tensor, "*draws concepts 3 resamples"]) -> Float[Tensor, "*draws resamples"]:
-    """Weighted mean of F1 of TP, FP, FN summed over examples."""
+    """Return weighted mean of F1 of TP, FP, FN summed over examples."""
     true, false, missed = sums.unbind(-2)
     positive = true + missed
     f1 = 2 * true / (2 * true + false + missed).clamp(min=1e-300)
@@ -280,7 +281,7 @@ def _resampled(counts: Tensor, weights: Float[Tensor, "examples draws"]) -> Floa
 
 
 def _left_out(counts: Int[Tensor, "*draws concepts examples 3"]) -> Float[Tensor, "*draws examples"]:
-    """The weighted mean without each of the examples; NaN where that leaves no positive."""
+    """Return the weighted mean without each of the examples; NaN where that leaves no positive."""
     each = counts.double().transpose(-1, -2)
     return _weighted(each.sum(-1, keepdim=True) - each)
 
@@ -288,7 +289,7 @@ def _left_out(counts: Int[Tensor, "*draws concepts examples 3"]) -> Float[Tensor
 def _jackknifed(
     each: Float[Tensor, "*draws concepts examples 3"],
 ) -> tuple[Float[Tensor, "*draws"], Float[Tensor, "*draws examples"], Float[Tensor, "*draws examples"]]:
-    """Weighted mean of F1, its infinitesimal jackknife values (what each example adds to it), and shares of it.
+    """Return weighted mean of F1, its infinitesimal jackknife values (what each example adds to it), and shares of it.
 
     The share of an example says how much of the mean rests on it; shares add up to 1.
     """

@@ -114,7 +114,7 @@ class KeyRuns:
         self._held = 0
 
     def _read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """The keys of groups from ``start`` on, all before it having been read."""
+        """Return the keys of groups from ``start`` on, all before it having been read."""
         lengths = [run.below(stop << self._shift) - run.read for run in self._runs]
         keys = torch.empty(sum(lengths), dtype=torch.int64, device="cpu")
         tagged = any(run.tags is not None for run in self._runs)

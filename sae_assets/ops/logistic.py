@@ -130,7 +130,8 @@ def _stepped(
     gradient: Tensor,
     before: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, scores and objective after each problem's step, halved until the objective falls as its slope promises.
+    """Return weights, scores and objective after each problem's step, halved until the objective falls as its slope
+    promises.
 
     Float64 leaves the objective of a step unsure by about 1e-12 of it.
     """

@@ -36,7 +36,7 @@ class Pooling:
 
     @property
     def label(self) -> str:
-        """The name, with k where it plays a part."""
+        """Return the name, with k where it plays a part."""
         return f"{self.name}({self.k})" if self.name == "topk_mean" else self.name
 
     def __post_init__(self) -> None:

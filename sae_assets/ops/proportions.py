@@ -49,7 +49,7 @@ def beta_interval(
 def f1_interval(
     tp: Shaped[Tensor, "*n"], fp: Shaped[Tensor, "*n"], fn: Shaped[Tensor, "*n"], level: float = 0.95
 ) -> Float[Tensor, "*n 2"]:
-    """Interval of F1 from the counts of independent examples.
+    """Return interval of F1 from the counts of independent examples.
 
     ``J = TP / (TP + FP + FN)`` is a proportion of ``n = TP + FP + FN`` examples, binomial given n, and
     ``F1 = 2J / (1 + J)`` (Lam, Gopal & Qian 2023, arXiv:2309.14621). They take Wilson's interval of J; ours is

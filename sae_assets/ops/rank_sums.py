@@ -65,7 +65,8 @@ def rank_sums(
 
 
 def auroc_of(ranks: Float[Tensor, " n"], n_positive: Int[Tensor, " n"], n_examples: int) -> Float[Tensor, " n"]:
-    """AUROC from sums of the positives' midranks (Mann & Whitney 1947): ties count half. NaN without two classes."""
+    """Return AUROC from sums of the positives' midranks (Mann & Whitney 1947): ties count half. NaN without two
+    classes."""
     pairs = n_positive * (n_examples - n_positive)
     area = (ranks - (n_positive * (n_positive + 1)).double() / 2) / pairs.clamp(min=1)
     return torch.where(pairs > 0, area, torch.nan)

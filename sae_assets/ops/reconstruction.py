@@ -199,7 +199,7 @@ class Fit:
         self._bins.index_add_(0, (index >> BIN_SHIFT).mul_(x.shape[1]).add_(column).flatten(), whole.flatten())
 
     def sums(self) -> FitSums:
-        """The sums so far; each is rounded once, but for what the sums of squares within a row err by."""
+        """Return the sums so far; each is rounded once, but for what the sums of squares within a row err by."""
         bins = self._bins.view(N_BINS, -1).T.tolist()
         unit = 2 ** (MANTISSA_BITS - SMALLEST_EXPONENT)
         exact = (sum(count << BIN_BITS * number for number, count in enumerate(column)) / unit for column in bins)

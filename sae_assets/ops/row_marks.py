@@ -133,7 +133,7 @@ def count_marks(
     cutoffs: Float[Tensor, "3 concepts"],
     directions: Float[Tensor, "concepts units"],
 ) -> tuple[Int[Tensor, "3 2 concepts 4"], Int[Tensor, "2 concepts 4"], Float[Tensor, "3 concepts 2"]]:
-    """Row counts of every method, of whole detected examples, and intervals of the F1 on test.
+    """Return row counts of every method, of whole detected examples, and intervals of the F1 on test.
 
     Raises:
         ArtifactError: chunks of another width or of other concepts.

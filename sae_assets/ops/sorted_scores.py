@@ -80,7 +80,7 @@ class ExampleScores:
         return torch.searchsorted(self.keys, _keys(units, thresholds), right=True)
 
     def values_at(self, units: Int[Tensor, " n"], lengths: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """The scores at the end of the first so many of units, float32; NaN without a unit, which is −1."""
+        """Return the scores at the end of the first so many of units, float32; NaN without a unit, which is −1."""
         position = (self.starts[units.clamp(min=0)] + lengths - 1).clamp(min=0)
         bits = 0x7FFFFFFF - (self.keys[position] & (1 << BITS) - 1) if len(self.keys) else position
         return torch.where(units >= 0, bits.int().view(torch.float32), torch.nan)

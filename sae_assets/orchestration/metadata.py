@@ -82,7 +82,7 @@ def links(address: "Address") -> dict[str, Any]:
 
 
 def label(name: str) -> str:
-    """The name of a figure in the UI, with spaces at which a long one goes on in the next line."""
+    """Return the name of a figure in the UI, with spaces at which a long one goes on in the next line."""
     if len(name) <= ROOM:
         return name
     return " ".join(part for word in name.replace("[", " [", 1).split(" ") for part in _parts(word))

@@ -21,7 +21,7 @@ class Switch:
     former: tuple[str, str] | None = None
 
     def name(self, dataset: str = "") -> str:
-        """The name under which Dagster keeps whether it is on."""
+        """Return the name under which Dagster keeps whether it is on."""
         return self.action if self.former is None else name_of(dataset, self.action)
 
     @property
@@ -70,7 +70,7 @@ SWITCHES = (REGISTER, FOLLOW, BACKFILL, REPAIR, VERIFY, ALERT)
 
 
 def renamed(name: str) -> str | None:
-    """Today's name of a switch that is called as before the data set's name came first; None of any other."""
+    """Return today's name of a switch that is called as before the data set's name came first; None of any other."""
     for switch in SWITCHES:
         if switch.former is not None:
             before, after = switch.former

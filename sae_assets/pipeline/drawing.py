@@ -52,8 +52,8 @@ def _texts(figure: Any) -> Iterator[Any]:
 
 
 def literal(name: str) -> str:
-    """A name as matplotlib shows it literally: two dollar signs would make a formula of what is between them, and a
-    letter that no font has would be a box."""
+    """Return a name as matplotlib shows it literally: two dollar signs would make a formula of what is between them,
+    and a letter that no font has would be a box."""
     return drawable(name).replace("$", r"\$")
 
 

@@ -37,12 +37,12 @@ class Lettering:
 
 
 def lettering_of(names: Iterable[str]) -> Lettering:
-    """Fonts of this machine for these names."""
+    """Return fonts of this machine for these names."""
     return _lettering(frozenset(letter for name in names for letter in name if not letter.isascii()))
 
 
 def drawable(name: str) -> str:
-    """The name with code points (``\\u732b``) for the first letters that no font draws, and dots for others."""
+    """Return the name with code points (``\\u732b``) for the first letters that no font draws, and dots for others."""
     missing = lettering_of([name]).missing
     if not missing:
         return name

@@ -114,7 +114,7 @@ class _Counts(ctypes.Structure):
 
 @cache
 def _counter() -> Any:
-    """The C library's own count of what is allocated; None where it has none."""
+    """Return the C library's own count of what is allocated; None where it has none."""
     counter = getattr(ctypes.CDLL(None), "mallinfo2", None) if os.name == "posix" else None
     if counter is not None:
         counter.restype = _Counts

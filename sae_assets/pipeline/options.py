@@ -42,7 +42,7 @@ class Options(BaseModel):
 
 
 def _as_of(name: str) -> str:
-    """The words of the catalog's key of this name."""
+    """Return the words of the catalog's key of this name."""
     return f"{Detection.model_fields[name].description}; default: the catalog's"
 
 
@@ -179,7 +179,8 @@ class RunOptions:
 
 
 def parse_options(kinds: list[type[Options]], values: Mapping[str, Any]) -> RunOptions:
-    """Options of every kind from values by field name; a field of several kinds is set in each. None is "not given".
+    """Return options of every kind from values by field name; a field of several kinds is set in each. None is "not
+    given".
 
     Raises:
         CatalogError: values out of range; all of them are named.

@@ -12,7 +12,7 @@ PIXELS = 2  # how files become pictures and masks (``datasets.pixels``, ``datase
 
 
 def transformer_identity(transformer: Transformer | None) -> dict[str, Any] | None:
-    """Library, name and revision of a hub model, or the hashes of a local one's files.
+    """Return library, name and revision of a hub model, or the hashes of a local one's files.
 
     Raises:
         CheckpointError: a local path that does not exist or holds no model.

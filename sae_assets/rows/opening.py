@@ -51,7 +51,7 @@ def open_sources(
 
 
 def token_spans(reader: "Reader", dataset: Dataset, model: Model) -> "Callable[[str], Tensor]":
-    """Characters [start, end) of an example's token rows, int64 [n_tokens, 2]; weights are not read.
+    """Return characters [start, end) of an example's token rows, int64 [n_tokens, 2]; weights are not read.
 
     Raises:
         CatalogError: neither a tokenizer nor the precomputed embeddings say where tokens stand.

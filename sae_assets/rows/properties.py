@@ -171,7 +171,7 @@ def activation_of(config: Mapping[str, Any]) -> str | None:
 
 
 def normalisation_in_words(mean: Any, std: Any) -> str | None:
-    """Three means and three deviations in one spelling; None of anything else."""
+    """Return three means and three deviations in one spelling; None of anything else."""
     both = [*mean, *std] if isinstance(mean, (list, tuple)) and isinstance(std, (list, tuple)) else []
     if len(both) != 6 or not all(isinstance(value, (int, float)) for value in both):
         return None
@@ -180,7 +180,7 @@ def normalisation_in_words(mean: Any, std: Any) -> str | None:
 
 
 def filter_in_words(value: Any) -> str | None:
-    """A way of resampling by its name; libraries have numbers, names, and members of enumerations."""
+    """Return a way of resampling by its name; libraries have numbers, names, and members of enumerations."""
     value = getattr(value, "value", value)
     if isinstance(value, bool):
         return None

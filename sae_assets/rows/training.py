@@ -120,7 +120,7 @@ def _model(training: "Mapping[str, Any]", model: Model) -> Property:
 
 
 def _plain(name: str) -> str:
-    """A model's name without whose it is; some were renamed (``Meta-Llama``)."""
+    """Return a model's name without whose it is; some were renamed (``Meta-Llama``)."""
     return name.rpartition("/")[2].casefold().removeprefix("meta-").removesuffix("-hf").replace("_", "-")
 
 

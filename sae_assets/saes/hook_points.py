@@ -89,7 +89,7 @@ def understood(name: str | None) -> HookPoint | None:
 
 
 def _split(name: str | None) -> list[str]:
-    """The name's parts, indices apart; ``output[0]`` of a block that gives a tuple is its output."""
+    """Return the name's parts, indices apart; ``output[0]`` of a block that gives a tuple is its output."""
     parts: list[str] = []
     for part in _SEPARATORS.split((name or "").strip()):
         match = _NUMBERED.fullmatch(part)

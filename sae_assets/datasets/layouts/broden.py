@@ -266,7 +266,7 @@ def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[s
 
 
 def _labels(name: str, table: Path) -> dict[str, tuple[int, str]]:
-    """Line and number of each label's name. Raises: DatasetError, a name has several numbers."""
+    """Return line and number of each label's name. Raises: DatasetError, a name has several numbers."""
     labels: dict[str, tuple[int, str]] = {}
     problems: list[str] = []
     for line, row in read_csv(name, table, ["number", "name"])[1]:

@@ -24,7 +24,7 @@ class _Renamed:
 
 
 def in_place_of(chunks: Iterable[RowChunk], names: Mapping[str, str]) -> Iterable[RowChunk]:
-    """The same chunks with examples of these splits under other names; examples of no such split are of none."""
+    """Return the same chunks with examples of these splits under other names; examples of no such split are of none."""
     return _Renamed(chunks, names)
 
 

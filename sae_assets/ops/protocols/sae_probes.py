@@ -90,7 +90,8 @@ def probe_examples(
 
 @plain_arithmetic()
 def rank_units(train: ExampleScores, truth: Bool[Tensor, " examples"]) -> Int[Tensor, " units"]:
-    """Units by the distance of their mean scores of the two classes, over the mean of the unit's own scores above 0.
+    """Return units by the distance of their mean scores of the two classes, over the mean of the unit's own scores
+    above 0.
 
     Ties, such as units that never fire, in the order of their numbers.
     """

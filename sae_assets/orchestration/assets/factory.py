@@ -119,7 +119,7 @@ def _schema(options: type[Options]) -> dict[str, dg.Field] | None:
 
 
 def _inputs(one_pass: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
-    """Inputs by stage name, with the built-in partition mappings; chunks of a model-level stage arrive lazily."""
+    """Yield inputs by stage name, with the built-in partition mappings; chunks of a model-level stage arrive lazily."""
     level = one_pass.stage.level
     for name in stages_of(one_pass.entry, one_pass.stage.inputs):
         mapping, metadata, input_level = None, None, STAGES[name].level

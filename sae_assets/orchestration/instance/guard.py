@@ -85,7 +85,7 @@ def refusal(scope: Mapping[str, Any], hosts: Collection[str]) -> str:
 
 
 def _name(host: str) -> str:
-    """The name in a ``Host``, without its port; empty where it is no such."""
+    """Return the name in a ``Host``, without its port; empty where it is no such."""
     match = ADDRESS.fullmatch(host)
     return (match["six"] or match["name"]).lower() if match else ""
 

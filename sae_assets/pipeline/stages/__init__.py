@@ -14,7 +14,7 @@ from sae_assets.pipeline.stage import Stage
 
 
 def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
-    """Stages by name, inputs first; of those that could be next, one of the same level as the last (by name) is.
+    """Return stages by name, inputs first; of those that could be next, one of the same level as the last (by name) is.
 
     Stages of one level that follow each other go in one run, so this also makes few runs.
 
@@ -41,7 +41,7 @@ ORDER = tuple(STAGES)
 
 
 def stage_range(first: str | None, last: str | None) -> tuple[str, ...]:
-    """Stage names from ``first`` to ``last``, both included; None means the ends.
+    """Return stage names from ``first`` to ``last``, both included; None means the ends.
 
     Raises:
         CatalogError: an unknown stage, or a first one that comes after the last.

@@ -24,7 +24,7 @@ def _make(work: Pass) -> Made:
     n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
 
     def scores(names: Mapping[str, str]) -> Any:
-        """Scores of two parts, under the names of the splits that are scored."""
+        """Return scores of two parts, under the names of the splits that are scored."""
 
         def labelled() -> Iterator[ops.example_scores.LabelledChunk]:
             for activations, chunk_labels in work.pairs("sparse_activations"):

@@ -164,7 +164,7 @@ def beaten(artifact: Any) -> dict[str, list[tuple[str, float]]]:
 
 
 def verdict(artifact: Any, level: str = LEVELS[0]) -> str:
-    """Who wins on test examples or rows, by the weighted mean of F1 over concepts, in one sentence."""
+    """Return who wins on test examples or rows, by the weighted mean of F1 over concepts, in one sentence."""
     names = NAMES | (OF_MEANS if level == LEVELS[0] else OF_ROWS)
     groups: dict[str, list[str]] = {"beat": [], "are beaten by": [], "cannot be told from": []}
     for (of, control), (unit, other, low, high) in zip(artifact.comparisons, artifact.weighted.tolist(), strict=True):

@@ -232,7 +232,7 @@ def figures_beside(target: Target, cls: Any, results: Mapping[str, Any], store: 
 
 
 def ratios(**parts: tuple[float, float]) -> dict[str, float]:
-    """Quotients by name; one that does not exist, of a chunk without rows or entries, is left out."""
+    """Return quotients by name; one that does not exist, of a chunk without rows or entries, is left out."""
     return {name: top / bottom for name, (top, bottom) in parts.items() if bottom}
 
 

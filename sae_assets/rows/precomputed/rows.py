@@ -149,7 +149,7 @@ class PrecomputedRows:
             yield ExampleRows({kind: tensor.to(self._device) for kind, tensor in rows.items()}, cut)
 
     def spans(self, example_id: str) -> "Tensor":
-        """Characters [start, end) of the example's ``token`` rows, int64 [n_tokens, 2].
+        """Return characters [start, end) of the example's ``token`` rows, int64 [n_tokens, 2].
 
         Raises:
             CatalogError: neither columns ``start`` and ``end`` nor a tokenizer say it, and concepts are located.

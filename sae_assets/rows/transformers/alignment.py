@@ -15,7 +15,7 @@ _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def align(text: str, tokens: Sequence[str], unknown: str | None = None) -> list[Span] | None:
-    """Characters (code points) [start, end) of each token; None where tokens and text cannot be matched whole.
+    """Return characters (code points) [start, end) of each token; None where tokens and text cannot be matched whole.
 
     Args:
         tokens: as the tokenizer writes them: pieces with ``▁``, ``##``, ``</w>`` or ``@@``, byte pieces ``<0xE2>``, or

@@ -112,7 +112,7 @@ def _sound(path: Path) -> "tuple[dict[str, Any], dict[str, Tensor]]":
 def _checked(
     path: Path, tensors: dict[str, Any], spelt: Callable[[str], str], problems: list[str], config: dict[str, Any]
 ) -> "dict[str, Tensor]":
-    """The tensors by Gemma Scope's names; ``spelt``: how the format writes them."""
+    """Return the tensors by Gemma Scope's names; ``spelt``: how the format writes them."""
     d, n = length_of(tensors, "b_dec"), length_of(tensors, "b_enc")
     shapes = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,), "threshold": (n,)}
     problems = problems + tensor_problems(tensors, {spelt(key): shape for key, shape in shapes.items()})

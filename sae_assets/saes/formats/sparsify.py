@@ -56,7 +56,8 @@ class SparsifyCheckpoint:
 
     @property
     def hook_point(self) -> str | None:
-        """The folder's name: sparsify names it after the module, such as ``layers.10``, and says so nowhere else."""
+        """Return the folder's name: sparsify names it after the module, such as ``layers.10``, and says so nowhere
+        else."""
         return self.name
 
     @property

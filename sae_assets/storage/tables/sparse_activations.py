@@ -41,7 +41,7 @@ def decode(table: pa.Table, scalars: Scalars) -> SparseActivations:
 
 
 def optional_scalars(artifact: SparseActivations) -> Scalars:
-    """The sums of the fit, if there are any, and what values were rounded to, if to anything."""
+    """Return the sums of the fit, if there are any, and what values were rounded to, if to anything."""
     fit = {} if artifact.fit is None else {"fit": vars(artifact.fit)}
     return fit if artifact.stored_values is None else {**fit, "stored_values": artifact.stored_values}
 
