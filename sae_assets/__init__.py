@@ -24,11 +24,11 @@ __all__ = ["Detector", "__version__", "open"]
 def __getattr__(name: str) -> Any:
     """Load what reads a home when it is first named."""
     if name == "open":
-        from sae_assets.reading.project import open_project  # noqa: PLC0415
+        from sae_assets.reading.project import open_project  # noqa: PLC0415 - when it is asked for
 
         return open_project
     if name == "Detector":
-        from sae_assets.reading.detector import Detector  # noqa: PLC0415
+        from sae_assets.reading.detector import Detector  # noqa: PLC0415 - when it is asked for
 
         return Detector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -116,7 +116,7 @@ def detect(
 def _inputs(arguments: list[str], modality: str) -> dict[str, Any]:
     """Return paths of pictures, texts and paths of texts, by name. Raises: CatalogError: one is not there, or nothing
     is."""
-    from sae_assets.datasets.inputs import files_in, named_inputs  # noqa: PLC0415
+    from sae_assets.datasets.inputs import files_in, named_inputs  # noqa: PLC0415 - for this command alone
 
     paths: list[Path] = []
     lines: dict[str, Any] = {}

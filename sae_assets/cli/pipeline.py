@@ -54,7 +54,7 @@ def demo(
         if summary is not None:
             from upath import UPath  # noqa: PLC0415 - loads fsspec, which no other command's head needs
 
-            from sae_assets.storage.atomic import write_atomically  # noqa: PLC0415
+            from sae_assets.storage.atomic import write_atomically  # noqa: PLC0415 - for this command alone
 
             write_atomically(UPath(summary.absolute()), json.dumps(figures, indent=2).encode())
         if as_json:
@@ -96,6 +96,6 @@ def materialize() -> Callable[..., None]:
 @app.command(cls=Later)
 def plan() -> Callable[..., None]:
     """Say what `materialize` with the same options would make, why and at what cost, and make nothing."""
-    from sae_assets.cli import materializing  # noqa: PLC0415
+    from sae_assets.cli import materializing  # noqa: PLC0415 - as above
 
     return materializing.plan

@@ -39,7 +39,7 @@ def unit(
 ) -> None:
     """Show what a unit fires on: statistics, concepts, best examples and where in them, units that fire beside it."""
     with errors_without_traceback(as_json, debug):
-        from upath import UPath  # noqa: PLC0415
+        from upath import UPath  # noqa: PLC0415 - loads fsspec
 
         from sae_assets.reading.page import unit_page  # noqa: PLC0415  # numpy, pyarrow
         from sae_assets.reading.project import open_project  # noqa: PLC0415
@@ -60,7 +60,7 @@ def unit(
 
 
 def _print(unit: dict[str, Any]) -> None:
-    from sae_assets.reading.page import headline  # noqa: PLC0415
+    from sae_assets.reading.page import headline  # noqa: PLC0415 - as above
 
     echo(f"{unit['dataset']}/{unit['token_kind']}/{unit['model']}  unit {unit['unit']}")
     echo(headline(unit))

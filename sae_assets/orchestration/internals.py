@@ -699,7 +699,7 @@ def serve(arguments: Sequence[str], webserver: str) -> None:
 
 def webserver_behind(guard: Callable[[Any], Any]) -> None:
     """Dagster's webserver with the arguments of this process, its application behind a guard; ends with the process."""
-    from dagster_webserver import cli  # noqa: PLC0415
+    from dagster_webserver import cli  # noqa: PLC0415 - for this process alone
 
     application = cli.create_app_from_workspace_process_context
 

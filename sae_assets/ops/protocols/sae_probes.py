@@ -158,7 +158,7 @@ def _splits(x: Any, y: Any) -> list[tuple[Any, Any]]:
     Parts to choose by hold both classes. Where the last fifth of train, in the order of the data set, does not, the
     repository fails; here nothing is chosen then.
     """
-    from sklearn.model_selection import LeavePOut, StratifiedKFold  # noqa: PLC0415
+    from sklearn.model_selection import LeavePOut, StratifiedKFold  # noqa: PLC0415 - as above
 
     n = len(y)
     if n <= 3:
