@@ -34,12 +34,12 @@ def model_partitions(entry: Dataset) -> dg.StaticPartitionsDefinition:
     return dg.StaticPartitionsDefinition(list(entry.models))
 
 
-def model_chunk_partitions(dataset: str, entry: Dataset) -> dg.MultiPartitionsDefinition:
-    return dg.MultiPartitionsDefinition({MODEL: model_partitions(entry), CHUNK: chunk_partitions(dataset)})
+def model_chunk_partitions(entry: Dataset) -> dg.MultiPartitionsDefinition:
+    return dg.MultiPartitionsDefinition({MODEL: model_partitions(entry), CHUNK: chunk_partitions(entry.name)})
 
 
 def along(dimension: str) -> dg.PartitionMapping:
-    """Return model × chunk to one of its dimensions, in either direction."""
+    """Map model × chunk to one of its dimensions, in either direction."""
     return dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=dimension)
 
 
@@ -51,7 +51,7 @@ def partitions_of(stage: Stage, entry: Dataset) -> dg.PartitionsDefinition:
     """Return the partitions of a stage's assets in a data set."""
     if stage.level == "dataset-chunk":
         return chunk_partitions(entry.name)
-    return model_partitions(entry) if stage.level == "model" else model_chunk_partitions(entry.name, entry)
+    return model_partitions(entry) if stage.level == "model" else model_chunk_partitions(entry)
 
 
 def asset_key_of(dataset: str, token_kind: str | None, stage: Stage) -> dg.AssetKey:

@@ -28,7 +28,9 @@ def announce(dataset: str, keys: list[str], instance: dg.DagsterInstance) -> lis
     return new_keys
 
 
-def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
+def _sensor(entry: Dataset) -> dg.SensorDefinition:
+    dataset = entry.name
+
     @dg.sensor(
         name=REGISTER.name(dataset),
         description=REGISTER.description,
@@ -63,5 +65,5 @@ def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
 
 def build_sensors(catalog: Catalog) -> Iterator[dg.SensorDefinition]:
     """Yield the registering sensor of every data set."""
-    for dataset, entry in catalog.datasets.items():
-        yield _sensor(dataset, entry)
+    for entry in catalog.datasets.values():
+        yield _sensor(entry)

@@ -19,7 +19,8 @@ from sae_assets.pipeline.checks import contents_outcome
 NAME = "contents_still_as_registered"
 
 
-def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
+def _check(entry: Dataset) -> dg.AssetChecksDefinition:
+    dataset = entry.name
     spec = dg.AssetCheckSpec(
         NAME,
         asset=dg.AssetKey([dataset, "examples"]),
@@ -49,7 +50,7 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
 def build_verification(catalog: Catalog) -> Iterator[tuple[dg.AssetChecksDefinition, dg.ScheduleDefinition]]:
     """Yield the check of every data set with the schedule that runs it."""
     for dataset, entry in catalog.datasets.items():
-        check = _check(dataset, entry)
+        check = _check(entry)
         selection = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey([dataset, "examples"]), NAME))
         job = dg.define_asset_job(name_of(dataset, "verify"), selection)
         yield (
