@@ -103,6 +103,13 @@ def empty(n: int, dtype: torch.dtype) -> Tensor:
     return torch.empty(n, dtype=dtype, device="cpu") if large is None else large
 
 
+def contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in this type and contiguous: itself if it is, else a copy; a large one on the CPU as ``zeros``."""
+    if tensor.device.type != "cpu" or (tensor.dtype == dtype and tensor.is_contiguous()):
+        return tensor.to(dtype).contiguous()
+    return empty(tensor.numel(), dtype).view(tensor.shape).copy_(tensor)
+
+
 def _in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
     """Return zeros, if these are many and the system has such pages."""
     n = math.prod(shape) * dtype.itemsize

@@ -22,6 +22,7 @@ from sae_assets.ops.chosen_units import ChosenUnits, starts_of, where
 from sae_assets.ops.compiled import Loops, loops_for
 from sae_assets.ops.error_bounds import ErrorBounds
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.scratch import contiguous
 from sae_assets.ops.screens import Screen, upper_float32
 from sae_assets.ops.segments import cut_blocks, kth_largest
 from sae_assets.ops.sieve import Sieve
@@ -78,7 +79,7 @@ class Encoder(ABC):
         for name, tensor in (("weight", weight), ("shift", shift), ("bias", bias)):
             if not bool(torch.isfinite(tensor).all()):
                 raise ArtifactError(f"The encoder's {name} holds values that are not finite.")
-        self.columns = weight.T.float().to(device).contiguous()  # [n_units, d_model]: a unit's weights lie together
+        self.columns = contiguous(weight.T.to(device), torch.float32)  # [n_units, d_model]: a unit's weights together
         self.on_cpu = self.columns.device.type == "cpu"
         self.shift = shift.double().to(device)
         self.bias = bias.double().to(device)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae_assets.ops import scratch
-from sae_assets.ops.scratch import IN_MEMORY, GrowingColumn, ScratchColumn, let_go, zeros
+from sae_assets.ops.scratch import IN_MEMORY, GrowingColumn, ScratchColumn, contiguous, let_go, zeros
 from sae_assets.ops.sorted_scores import sort_scores
 
 
@@ -79,3 +79,15 @@ def test_zeros_are_zeros_that_can_be_written(large: int, dtype: torch.dtype, mon
     part += 2
     del table
     assert part.tolist() == [2] * 5
+
+
+@pytest.mark.parametrize("large", [1, scratch.LARGE])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_copy_is_made_of_what_is_not_contiguous_or_of_another_type(large, dtype, monkeypatch):
+    """In large pages and in others; what is as it is asked for stays where it is."""
+    monkeypatch.setattr(scratch, "LARGE", large)
+    table = torch.arange(15, dtype=dtype).view(3, 5)
+    for each in table, table.T:
+        copy = contiguous(each, torch.float32)
+        assert torch.equal(copy, each.float()) and copy.dtype == torch.float32 and copy.is_contiguous()
+        assert (copy.data_ptr() == table.data_ptr()) == (dtype == torch.float32 and each is table)
