@@ -88,8 +88,11 @@ class KeyRuns:
         """
         if self._runs:
             self._write()
+        n, expected = self._held + sum(run.n - run.read for run in self._runs), int(counts.sum())
+        if n != expected:  # compiled loops would read what is not there
+            raise RuntimeError(f"{expected} keys are asked for, and {n} are there: they are given back once.")
         whole = [Block(0, len(counts), self._keys[: self._held], self._tags[: self._held])]
-        self._keys, self._tags = self._keys.new_empty(0), self._tags.new_empty(0)
+        self._keys, self._tags, self._held = self._keys.new_empty(0), self._tags.new_empty(0), 0
         if not self._runs:
             if len(counts):
                 yield whole.pop()  # that it is given up here, too, before it is looked at

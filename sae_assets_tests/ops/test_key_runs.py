@@ -97,3 +97,13 @@ def test_a_full_disk_is_named(monkeypatch, tmp_path):
     runs = KeyRuns(2)
     with pytest.raises(OSError, match=f"TMPDIR.*{tmp_path}"):
         runs.add(torch.arange(5))
+
+
+@pytest.mark.parametrize("most", [3, 100])
+def test_keys_are_given_back_once(most: int) -> None:
+    """Through a file or not, a second time is refused: loops would take counts for keys that are gone."""
+    runs = KeyRuns(most)
+    counts = put_in(runs, [[(group, 7, 0) for group in range(6)]] * 2, tagged=True)
+    assert sum(len(block.keys) for block in runs.blocks(counts)) == 12
+    with pytest.raises(RuntimeError, match="12 keys are asked for, and 0 are there"):
+        next(runs.blocks(counts))
