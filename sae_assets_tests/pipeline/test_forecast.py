@@ -152,15 +152,15 @@ def test_what_a_stage_pays_in_any_case_is_not_scaled() -> None:
 def test_what_is_done_for_each_concept_grows_with_those_that_have_enough_positives() -> None:
     """As ``controls``: a concept that gets its third positive on cal is fitted from then on."""
     records = [Record(f"{n}", "", "cal", (n % 2 == 0, n % 8 == 0)) for n in range(40)]
-    dataset: Any = SimpleNamespace(detection=SimpleNamespace(min_support=3), chunk_size=50)
+    dataset: Any = SimpleNamespace(detection=SimpleNamespace(min_support=3), chunk_size=20)
     assert [found_concepts(dataset, records[:n]) for n in (0, 4, 5, 16, 17)] == [0, 0, 1, 1, 2]
     target: Any = SimpleNamespace(dataset=dataset)
     sources: Any = SimpleNamespace(reader=lambda _: SimpleNamespace(records=records))
     effort = effort_of(CONTROLS, target, sources)
-    one_more_chunk = ((50 + 40) / 40) / ((50 + 10) / 10)
-    assert effort(40) / effort(10) == pytest.approx((BESIDE + 2) / (BESIDE + 1) * one_more_chunk)
+    more_chunks = ((30 + 40) / 40) / ((30 + 10) / 10)  # one and a half of them
+    assert effort(40) / effort(10) == pytest.approx((BESIDE + 2) / (BESIDE + 1) * more_chunks)
     past = [Cost(10, cpu_seconds=6.0 * (BESIDE + 1))]
-    assert forecast(CONTROLS, past, 40, effort=effort).cpu_seconds == pytest.approx(9.0 * (BESIDE + 2))
+    assert forecast(CONTROLS, past, 40, effort=effort).cpu_seconds == pytest.approx(10.5 * (BESIDE + 2))
     assert effort_of(AGGREGATE, target, sources)(40) == 1
 
 

@@ -34,6 +34,7 @@ NAMES = {
     "k_sparse": "k-sparse probes",
     "embedding_dims": "single dimensions",
 }
+MORE_CHUNKS = 1.5  # that take as long as what is done whatever their number
 BESIDE = 4  # concepts that take as long to fit as what is done whatever their number
 # Of examples, where it is of their mean embeddings.
 OF_MEANS = {"diffmean": "difference of mean embeddings"}
@@ -208,9 +209,9 @@ def _counts(artifact: Any) -> dict[str, Any]:
 def _effort(target: Target, records: Sequence[Record]) -> float:
     """Fits are of every concept that can have a threshold; the rest takes as long as ``BESIDE`` of them.
 
-    Of each chunk as many rows are drawn, and what is done whatever there is takes as long as one more chunk.
+    Of each chunk as many rows are drawn, and what is done whatever there is takes as long as ``MORE_CHUNKS`` of them.
     """
-    share = 1 + target.dataset.chunk_size / max(1, len(records))
+    share = 1 + MORE_CHUNKS * target.dataset.chunk_size / max(1, len(records))
     return (BESIDE + found_concepts(target.dataset, records)) * share
 
 
