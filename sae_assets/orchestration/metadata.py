@@ -71,13 +71,13 @@ def links(address: "Address") -> dict[str, Any]:
     more."""
     if address.chunk is not None or address.token_kind is None or address.model is None:
         return {}
-    run, kind = f"{address.dataset} {address.model}", f"--token-kind {address.token_kind}"
+    which, kind = f"{address.dataset} {address.model}", f"--token-kind {address.token_kind}"
     entries: dict[str, Any] = {
         "report": dg.MetadataValue.url(address_in_ui(address)),
-        "in_a_browser": f"sae-assets report {run} {kind}",
+        "in_a_browser": f"sae-assets report {which} {kind}",
     }
     if address.stage == "report":
-        entries["page_of_a_unit"] = f"sae-assets unit {run} UNIT {kind} --html unit.html"
+        entries["page_of_a_unit"] = f"sae-assets unit {which} UNIT {kind} --html unit.html"
     return entries
 
 

@@ -43,7 +43,7 @@ class Evidence:
 
     @property
     def words(self) -> str:
-        """All of it as text."""
+        """Return all of it as text."""
         parts = [f"F1 {figure(self.value)}"]
         parts += [f"95 % {figure(self.low)} to {figure(self.high)}"] if self.low is not None else []
         parts += [f"chance {figure(self.chance)}"] if self.chance is not None else []
@@ -53,7 +53,7 @@ class Evidence:
 
 
 def glyph(evidence: Evidence) -> Markup:
-    """A line from 0 to 1 with a dot at the F1; filled where its interval lies above chance and random SAEs."""
+    """Return a line from 0 to 1 with a dot at the F1; filled where its interval lies above chance and random SAEs."""
     width, height = GLYPH
     middle, left, room = height / 2, 6, width - 12
 
@@ -90,7 +90,7 @@ def legend(controls: bool) -> Markup:
 
 
 def bars(rows: Sequence[tuple[str, float | None, float | None, float | None, Markup]]) -> Markup:
-    """Horizontal bars from 0 to 1: label, value, interval and attributes of each; the first is the unit's."""
+    """Return horizontal bars from 0 to 1: label, value, interval and attributes of each; the first is the unit's."""
     height, left, room = 24, 148, 180
     parts: list[str] = []
     for number, (label, value, low, high, drawn) in enumerate(rows):
@@ -117,7 +117,7 @@ def lines(
     up: str,
     marked: tuple[float, str] | None = None,
 ) -> Markup:
-    """Curves by name over one axis, y from 0 to 1; a vertical line where ``marked`` says, with its words."""
+    """Return curves by name over one axis, y from 0 to 1; a vertical line where ``marked`` says, with its words."""
     width, height, left, top, bottom = 440, 230, 44, 14, 36
     right = width - 60
     points = [point for curve in curves.values() for point in curve]
@@ -160,7 +160,8 @@ def lines(
 
 
 def funnel(counts: Sequence[tuple[str, int, Markup]]) -> Markup:
-    """One bar of parts that make a whole, each with its count; labels below, so that small parts have theirs too."""
+    """Return one bar of parts that make a whole, each with its count; labels below, so that small parts have theirs
+    too."""
     total, width, x = sum(count for _, count, _ in counts) or 1, 640.0, 0.0
     parts = []
     for number, (name, count, drawn) in enumerate(counts):
@@ -184,7 +185,7 @@ def scatter(
     across: str,
     up: str,
 ) -> Markup:
-    """Points on two logarithmic axes by group, some named (x, y, name, link), and cuts (``x`` or ``y``, where).
+    """Return points on two logarithmic axes by group, some named (x, y, name, link), and cuts (``x`` or ``y``, where).
 
     A name for which there is no room beside the others is left out; its point stays.
     """
@@ -239,7 +240,7 @@ def scatter(
 
 
 def histogram(counts: Sequence[int], edges: Sequence[float], marked: float | None = None) -> Markup:
-    """Counts in equal parts from 0, and a line where ``marked`` says."""
+    """Return counts in equal parts from 0, and a line where ``marked`` says."""
     width, height, left, bottom = 440, 150, 20, 30
     room, tallest, most = width - 2 * left, max(counts) or 1, edges[-1]
     step = room / len(counts)
@@ -261,7 +262,7 @@ def histogram(counts: Sequence[int], edges: Sequence[float], marked: float | Non
 
 
 def ticks(most: float) -> list[float]:
-    """Three to six round numbers from 0 to the largest."""
+    """Return three to six round numbers from 0 to the largest."""
     step = 10.0 ** floor(log10(most))
     for size in (step / 5, step / 2, step, 2 * step):
         if most / size <= 5:
@@ -273,7 +274,7 @@ POINT, DIGIT = 4.0, 7.8  # pixels: radius of a named point, width of a digit
 
 
 def _around(x: float, y: float) -> Iterator[tuple[float, float]]:
-    """Places for a label beside a point, the nearest first."""
+    """Yield places for a label beside a point, the nearest first."""
     for far in (14, 22, 30, 40, 52):
         for across, up in ((1, 0), (-1, 0), (0.8, -0.7), (-0.8, -0.7), (0.8, 0.7), (-0.8, 0.7)):
             yield x + across * far, y + up * far

@@ -64,7 +64,7 @@ def always_positive_rows(tables: Tables, number: int) -> float:
 
 
 def random_saes(tables: Tables, level: str, concept: str) -> tuple[float | None, tuple[float, float] | None]:
-    """Mean F1 of random SAEs on examples or on rows, as it was compared with, and their lowest and highest."""
+    """Return mean F1 of random SAEs on examples or on rows, as it was compared with, and their lowest and highest."""
     difference = tables.value("controls", "difference", level, RANDOM, 0, concept)
     unit = tables.value("controls", "test_f1", level, UNIT, None, concept)
     if difference is None:
@@ -78,7 +78,7 @@ def random_saes(tables: Tables, level: str, concept: str) -> tuple[float | None,
 
 
 def _best_dense(tables: Tables, level: str, concept: str) -> tuple[float | None, str]:
-    """The largest test F1 of detectors that need no SAE."""
+    """Return the largest test F1 of detectors that need no SAE."""
     values = {name: tables.value("controls", "test_f1", level, name, None, concept) for name in DENSE}
     best = max(DENSE, key=lambda name: values[name] or 0.0)
     return values[best], (OF_ROWS if level == LEVELS[1] else NAMES).get(best, NAMES[best])
@@ -90,20 +90,20 @@ def on_itself(tables: Tables, concept: str, unit: int | None) -> bool:
 
 
 def better_controls(tables: Tables, level: str, concept: str) -> list[str]:
-    """Detectors that need no SAE and are better on examples or on rows, by an interval that excludes 0."""
+    """Return detectors that need no SAE and are better on examples or on rows, by an interval that excludes 0."""
     keys = {name: (level, name, None, concept) for name in DENSE}
     highs = {name: tables.value("controls", "difference_high", *key) for name, key in keys.items()}
     return [NAMES[name] for name, high in highs.items() if high is not None and high < 0]
 
 
 def control_rows(tables: Tables, concept: str) -> list[tuple[str, tuple[str, str, None, str]]]:
-    """Label and key of the unit and of every control on examples, but for random SAEs, which are several."""
+    """Return label and key of the unit and of every control on examples, but for random SAEs, which are several."""
     keys = {name: (LEVELS[0], name, None, concept) for name in (UNIT, *CONTROLS)}
     return [(NAMES[name], key) for name, key in keys.items() if tables["controls"].of(*key) is not None]
 
 
 def control_bars(tables: Tables, concept: str, level: str = LEVELS[0]) -> Markup:
-    """Bars of the unit and of every control on examples, or on rows; nothing where there are no controls."""
+    """Return bars of the unit and of every control on examples, or on rows; nothing where there are no controls."""
     unit = tables["controls"].of(level, UNIT, None, concept) if "controls" in tables else None
     if unit is None or unit["test_f1"] is None:  # of examples a split lacks a class, of rows nothing says where
         return Markup("")

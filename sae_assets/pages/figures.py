@@ -33,7 +33,7 @@ NOTHING = "–"
 
 
 def figure(value: Any, digits: int = 3, signed: bool = False) -> str:
-    """A number as it is shown, a difference with its sign; one that does not exist is a dash."""
+    """Return a number as it is shown, a difference with its sign; one that does not exist is a dash."""
     if _is_none(value):
         return NOTHING
     if isinstance(value, int):
@@ -43,7 +43,7 @@ def figure(value: Any, digits: int = 3, signed: bool = False) -> str:
 
 
 def element(value: Any, digits: int = 3, signed: bool = False, **where: Any) -> Markup:
-    """A figure with where it comes from; of one that does not exist the title says so."""
+    """Return a figure with where it comes from; of one that does not exist the title says so."""
     if _is_none(value):
         return Markup('<span title="this figure does not exist here">{}</span>').format(NOTHING)
     return Markup("<data {}>{}</data>").format(attributes(value, **where), figure(value, digits, signed))
@@ -55,7 +55,7 @@ def _is_none(value: Any) -> bool:
 
 
 def attributes(value: Any, **where: Any) -> Markup:
-    """A figure's attributes, for elements that draw it."""
+    """Return a figure's attributes, for elements that draw it."""
     parts = {"value": value, **{f"data-{name}": part for name, part in where.items() if part is not None}}
     return Markup(" ").join(Markup('{}="{}"').format(name, part) for name, part in parts.items())
 
@@ -76,11 +76,11 @@ class StageTable:
         return {tuple(line[name] for name in KEYS[self.stage]): line for line in self.lines}
 
     def of(self, *key: Any) -> dict[str, Any] | None:
-        """The row of this key, None where there is none."""
+        """Return the row of this key, None where there is none."""
         return self._by_key.get(key)
 
     def only(self, **where: Any) -> "StageTable":
-        """The rows with these values alone; of large tables before any is asked for."""
+        """Return the rows with these values alone; of large tables before any is asked for."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -103,7 +103,7 @@ class Tables:
         return self._tables[stage]
 
     def value(self, stage: str, column: str, *key: Any) -> Any:
-        """A cell; None where there is no such table, row or figure."""
+        """Return a cell; None where there is no such table, row or figure."""
         line = self._tables[stage].of(*key) if stage in self._tables else None
         return None if line is None else line[column]
 
@@ -112,15 +112,15 @@ class Tables:
         return {"table": stage, "column": column, **dict(zip(KEYS[stage], key, strict=True))}
 
     def shown(self, stage: str, column: str, *key: Any, digits: int = 3, signed: bool = False) -> Markup:
-        """A cell as a page shows it."""
+        """Return a cell as a page shows it."""
         return element(self.value(stage, column, *key), digits, signed, **self.where(stage, column, *key))
 
     def drawn(self, stage: str, column: str, *key: Any) -> Markup:
-        """A cell's attributes, for elements that draw it."""
+        """Return a cell's attributes, for elements that draw it."""
         return attributes(self.value(stage, column, *key), **self.where(stage, column, *key))
 
     def scalar(self, stage: str, path: str) -> Any:
-        """A scalar of the header by a path of names and numbers, ``intervals.0.1``."""
+        """Return a scalar of the header by a path of names and numbers, ``intervals.0.1``."""
         value: Any = self._tables[stage].scalars if stage in self._tables else None
         for part in path.split("."):
             if value is None:
@@ -135,7 +135,7 @@ class Tables:
         return shown + self.few(concept)
 
     def few(self, concept: str) -> Markup:
-        """A mark where the test figures of a concept rest on few examples, else nothing."""
+        """Return a mark where the test figures of a concept rest on few examples, else nothing."""
         line = self["best_pairs"].of(concept)
         if line is None or not rests_on_few(line):
             return Markup("")
@@ -143,7 +143,8 @@ class Tables:
         return Markup(markup).format(FEWEST)
 
     def interval(self, stage: str, column: str, *key: Any, few: str | None = None) -> Markup:
-        """Both ends of an interval, with as many digits as tell them apart; tables of earlier versions may lack it.
+        """Return both ends of an interval, with as many digits as tell them apart; tables of earlier versions may lack
+        it.
 
         Args:
             few: a concept; the interval is marked if figures of it rest on few examples.

@@ -25,19 +25,20 @@ QUALITY = 75
 
 
 def opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
-    """0 at 0, .35 at the threshold, .75 from three times the threshold on."""
+    """Return 0 at 0, .35 at the threshold, .75 from three times the threshold on."""
     import numpy as np
 
     return np.interp(values / threshold, (0, 1, 3), (0, AT_THRESHOLD, MOST))
 
 
 def picture_opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
-    """The same over a picture, through which its colours are seen."""
+    """Return the same over a picture, through which its colours are seen."""
     return ON_PICTURES * opacity(values, threshold)
 
 
 def veiled(pixels: "np.ndarray", unseen: "np.ndarray") -> "np.ndarray":
-    """A picture, float [height, width, 3], with grey stripes over what the model does not see, bool [height, width].
+    """Return a picture, float [height, width, 3], with grey stripes over what the model does not see, bool [height,
+    width].
 
     Of two greys, one of which is seen on any picture.
     """
@@ -58,7 +59,7 @@ def overlaid(
     threshold: float = 1.0,
     truth: "np.ndarray | None" = None,
 ) -> "Image":
-    """A picture, at most ``widest`` pixels on either side, with patches over it and truth around.
+    """Return a picture, at most ``widest`` pixels on either side, with patches over it and truth around.
 
     Args:
         edges: ``left``, ``top``, ``right``, ``bottom`` of each patch in pixels of ``image``; what lies outside of all
@@ -109,7 +110,7 @@ def _extent(edges: "Mapping[str, np.ndarray]", names: tuple[str, str], scale: fl
 
 
 def _grown(area: "np.ndarray") -> "np.ndarray":
-    """An area, bool [height, width], with every pixel beside it."""
+    """Return an area, bool [height, width], with every pixel beside it."""
     import numpy as np
 
     padded = np.pad(area, 1)
@@ -117,7 +118,7 @@ def _grown(area: "np.ndarray") -> "np.ndarray":
 
 
 def _shrunk(area: "np.ndarray") -> "np.ndarray":
-    """An area without the pixels that touch its outside; the edge of the picture is none."""
+    """Return an area without the pixels that touch its outside; the edge of the picture is none."""
     import numpy as np
 
     padded = np.pad(area, 1, mode="edge")
@@ -125,7 +126,7 @@ def _shrunk(area: "np.ndarray") -> "np.ndarray":
 
 
 def image_element(image: "Image", text: str, quality: int = QUALITY) -> Markup:
-    """The picture inside the page, WebP, with a text for those who do not see it."""
+    """Return the picture inside the page, WebP, with a text for those who do not see it."""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality)
     data = base64.b64encode(buffer.getvalue()).decode()
@@ -142,7 +143,7 @@ def marked_tokens(
     around: int | None = AROUND,
     peak: int | None = None,
 ) -> Markup:
-    """A text with its tokens marked: blue behind them by value, a line under those that are the concept's.
+    """Return a text with its tokens marked: blue behind them by value, a line under those that are the concept's.
 
     Args:
         spans: characters [start, end) of each token; values: float [n_tokens]; truth: bool [n_tokens].

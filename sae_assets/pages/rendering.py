@@ -27,12 +27,13 @@ def _environment() -> "jinja2.Environment":
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this package with these values."""
+    """Return a template of this package with these values."""
     return _environment().get_template(template).render(**values)
 
 
 def with_more(page: str, **sections: Any) -> str:
-    """A report with sections that its stage does not make: what stages have ``taken``, other results ``compared``."""
+    """Return a report with sections that its stage does not make: what stages have ``taken``, other results
+    ``compared``."""
     addition = render("more.html", figure=figure, element=element, **sections)
     links = '<a href="#compared">Other results</a>' if sections.get("compared") else ""
     before, _, after = page.replace("<!-- more-links -->", links, 1).partition(MORE)

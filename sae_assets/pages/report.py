@@ -85,7 +85,7 @@ class Content:
 
 
 def report_page(content: Content) -> str:
-    """The page."""
+    """Return the page."""
     page = _Page(content)
     shown = {
         "figure": figure,
@@ -97,7 +97,7 @@ def report_page(content: Content) -> str:
 
 
 def plain_headline(content: Content) -> str:
-    """The report's first sentence, without markup."""
+    """Return the report's first sentence, without markup."""
     return _Page(content).headline.striptags()
 
 
@@ -120,21 +120,21 @@ class _Page:
 
     @staticmethod
     def breakable(name: str) -> Markup:
-        """A name with places where a line may end."""
+        """Return a name with places where a line may end."""
         return Markup("::<wbr>").join(name.split("::"))
 
     def line(self, concept: Concept) -> dict[str, Any]:
-        """The concept's line of ``best_pairs``."""
+        """Return the concept's line of ``best_pairs``."""
         line = self.t["best_pairs"].of(concept.name)
         assert line is not None  # it has one of every concept
         return line
 
     def examples(self, concept: Concept) -> charts.Evidence:
-        """The evidence on examples."""
+        """Return the evidence on examples."""
         return evidence.of_examples(self.t, concept.name)
 
     def rows(self, concept: Concept) -> charts.Evidence:
-        """The evidence on rows, of located concepts."""
+        """Return the evidence on rows, of located concepts."""
         if not concept.located:
             return charts.Evidence(None, None, None)
         return evidence.of_rows(self.t, concept.name, concept.number, concept.unit)
@@ -147,7 +147,7 @@ class _Page:
 
     @cached_property
     def headline(self) -> Markup:
-        """One sentence made from the figures."""
+        """Return one sentence made from the figures."""
         clear = [concept for concept in self.c.concepts if self.examples(concept).clear]
         located = [concept for concept in clear if concept.located]
         on = [concept for concept in located if self.on_itself(concept)]
@@ -207,7 +207,7 @@ class _Page:
         return charts.lines(concept.curves, across="threshold of the example's score", up="F1", marked=marked)
 
     def runners_up(self, concept: Concept) -> list[dict[str, Any]]:
-        """Best units by cal F1 of rows."""
+        """Return best units by cal F1 of rows."""
         lines = [line for line in self.t["row_alignment"].lines if line["concept"] == concept.name]
         return lines[:RUNNERS_UP]
 
@@ -231,12 +231,12 @@ class _Page:
 
     @cached_property
     def removed(self) -> list[Concept]:
-        """Concepts whose best unit pruning removed."""
+        """Return concepts whose best unit pruning removed."""
         return [c for c in self.c.concepts if self.t.value("pruning_audit", "removed_by", c.name) is not None]
 
     @cached_property
     def chosen_units(self) -> dict[int, list[Concept]]:
-        """The concepts that each unit was chosen for, in the order of the table of concepts."""
+        """Return the concepts that each unit was chosen for, in the order of the table of concepts."""
         chosen: dict[int, list[Concept]] = {}
         for concept in self.sorted_concepts:
             if concept.unit is not None:
@@ -245,7 +245,7 @@ class _Page:
 
     @cached_property
     def density(self) -> Markup:
-        """p99 of units against their density, by reason; the chosen ones by name."""
+        """Return p99 of units against their density, by reason; the chosen ones by name."""
         groups: dict[str, list[tuple[float, float]]] = {}
         for name in REASONS:
             points = [(unit["density"], unit["p99"]) for unit in self.c.units if unit["reason"] == name and unit["p99"]]
@@ -265,7 +265,7 @@ class _Page:
 
     @cached_property
     def shown_units(self) -> list[int]:
-        """Chosen units and those of coalitions and runners-up, which the page has a line of."""
+        """Return chosen units and those of coalitions and runners-up, which the page has a line of."""
         units = dict.fromkeys(self.chosen_units)
         for concept in self.sorted_concepts:
             units |= dict.fromkeys(line["unit_id"] for line in self.runners_up(concept))
@@ -274,7 +274,7 @@ class _Page:
 
     @cached_property
     def matrix_units(self) -> list[int]:
-        """Columns of the matrix: as many of each concept's best units as there is room for."""
+        """Return columns of the matrix: as many of each concept's best units as there is room for."""
         for count in range(RUNNERS_UP, 0, -1):
             units = dict.fromkeys(self.chosen_units)
             for concept in self.sorted_concepts:
@@ -288,7 +288,7 @@ class _Page:
 
     @cached_property
     def fits(self) -> dict[str, Any]:
-        """Lowest and highest of the chunks' fit."""
+        """Return lowest and highest of the chunks' fit."""
         ranges = {}
         for name in ("fvu", "mean_l0"):
             values = [line[name] for line in self.c.fit["chunks"] if line[name] is not None]

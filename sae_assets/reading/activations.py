@@ -38,13 +38,13 @@ class FiringChunk:
 
     @property
     def row_of_entry(self) -> "np.ndarray":
-        """int64 [n_entries], row of each entry."""
+        """Return int64 [n_entries], row of each entry."""
         import numpy as np
 
         return np.repeat(np.arange(len(self.example)), np.diff(self.offsets))
 
     def entries_of(self, rows: "np.ndarray") -> "np.ndarray":
-        """int64, places of the entries of some rows (bool [n_rows]), in order."""
+        """Return int64, places of the entries of some rows (bool [n_rows]), in order."""
         import numpy as np
 
         starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
@@ -74,7 +74,8 @@ class Activations:
         self._store, self._addresses, self._examples = store, addresses, examples
 
     def of_examples(self, examples: "np.ndarray") -> "Activations":
-        """Those row groups alone that hold a row of these examples, int32, ascending, by position in the data set."""
+        """Return those row groups alone that hold a row of these examples, int32, ascending, by position in the data
+        set."""
         return Activations(self._store, self._addresses, examples)
 
     def __iter__(self) -> Iterator[SparseChunk]:
@@ -82,12 +83,12 @@ class Activations:
             yield SparseChunk(**fields, values=numbers(split_lists(table["values"])[1]))
 
     def firing(self) -> Iterator[FiringChunk]:
-        """The same without values, which are half of what there is to read."""
+        """Yield the same without values, which are half of what there is to read."""
         for fields, _ in self._chunks(FIRING):
             yield FiringChunk(**fields)
 
     def _chunks(self, columns: Sequence[str]) -> "Iterator[tuple[dict[str, Any], pa.Table]]":
-        """The fields of each chunk that has rows, without values, and its table."""
+        """Return the fields of each chunk that has rows, without values, and its table."""
         for address in self._addresses:
             header, table = columns_of(self._store, address, self._examples, columns)
             if not len(table):
@@ -111,7 +112,7 @@ class Activations:
         return f"Activations of {counted(len(self), 'chunk')}"
 
     def to_scipy(self) -> Any:
-        """Every chunk in one ``scipy.sparse.csr_array``, float32 [n_rows, n_units]; SciPy is needed.
+        """Return every chunk in one ``scipy.sparse.csr_array``, float32 [n_rows, n_units]; SciPy is needed.
 
         Raises:
             MissingChunksError: no chunk was made.
@@ -124,12 +125,12 @@ class Activations:
         return vstack(parts, format="csr")
 
     def to_torch(self) -> Any:
-        """Every chunk in one ``torch.sparse_csr`` tensor, float32 [n_rows, n_units]."""
+        """Return every chunk in one ``torch.sparse_csr`` tensor, float32 [n_rows, n_units]."""
         return as_torch(self.to_scipy())
 
 
 def as_torch(matrix: Any) -> Any:
-    """A ``scipy.sparse.csr_array`` of float32 as a ``torch.sparse_csr`` tensor."""
+    """Return a ``scipy.sparse.csr_array`` of float32 as a ``torch.sparse_csr`` tensor."""
     import torch
 
     offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))

@@ -32,7 +32,8 @@ class ByUnit:
         self.n_units = int(self.header.scalars["n_units"])
 
     def rows(self, unit_id: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
-        """Example and position, int32, and value, float32, of each row that a unit fires on, by data set order."""
+        """Return example and position, int32, and value, float32, of each row that a unit fires on, by data set
+        order."""
         group, first = self._group_of(unit_id)
         table = self._read(["example_indices", "positions", "values"], group)
         line = unit_id - first
@@ -40,13 +41,13 @@ class ByUnit:
         return example, position, value
 
     def n_rows(self) -> "np.ndarray":
-        """int64 [n_units]: rows that each unit fires on."""
+        """Return int64 [n_units]: rows that each unit fires on."""
         import numpy as np
 
         return numbers(self._read(["n_rows"])["n_rows"]).astype(np.int64)
 
     def _group_of(self, unit_id: int) -> tuple[int, int]:
-        """The row group of a unit, by the least id that each says to hold, and that id."""
+        """Return the row group of a unit, by the least id that each says to hold, and that id."""
 
         def first(group: int) -> int:
             with parquet.damaged(str(self._path)):

@@ -59,7 +59,7 @@ class DetectedInput:
 
     @property
     def detected(self) -> list[str]:
-        """The concepts that were found."""
+        """Return the concepts that were found."""
         return [detection.concept for detection in self.detections if detection.detected]
 
     def heat_map(self, concept: str) -> HeatMap:
@@ -73,7 +73,7 @@ class DetectedInput:
         return encoded.heat_map(unit, threshold)
 
     def tokens(self, concept: str) -> MarkedText:
-        """The tokens of the text and the value of the concept's unit on each. Raises: as :meth:`heat_map`."""
+        """Return the tokens of the text and the value of the concept's unit on each. Raises: as :meth:`heat_map`."""
         encoded, unit, threshold = self._marked(concept)
         return encoded.tokens(unit, threshold)
 
@@ -137,7 +137,7 @@ class Detector:
         return list(self.stream([inputs] if single else inputs))
 
     def stream(self, inputs: Mapping[str, Any] | Sequence[Any]) -> Iterator[DetectedInput]:
-        """The same, one after the other, with 32 inputs in memory."""
+        """Yield the same, one after the other, with 32 inputs in memory."""
         named = list((inputs if isinstance(inputs, Mapping) else named_inputs(inputs, self.modality)).items())
         for start in range(0, len(named), AT_ONCE):
             yield from self._look(dict(named[start : start + AT_ONCE]))
@@ -187,7 +187,7 @@ class Detector:
 
     @cached_property
     def _opened(self) -> OpenedSae:
-        """The SAE, or what the detector holds of it, on the device."""
+        """Return the SAE, or what the detector holds of it, on the device."""
         units, device = self.figures.units, ops.device.resolve_device(self._device)
         budget = ops.device.memory_budget(memory_budget_mb(), device)
         if not units.included:
@@ -199,7 +199,7 @@ class Detector:
         return OpenedSae(str(self.folder), None, {}, units.d_model, encoder, None)
 
     def _found(self, transformer: Path | str | None, sae: Path | str | None) -> Model:
-        """The model with its files on this machine, which are those that the detector was made with."""
+        """Return the model with its files on this machine, which are those that the detector was made with."""
         model = self.figures.entry
         changes: dict[str, Any] = {}
         if transformer is not None:
@@ -244,7 +244,7 @@ class Detector:
 
 
 def scores_of(rows: SparseRows, pooling: "ops.pooling.Pooling", units: Sequence[int]) -> "Tensor":
-    """Scores of units in each example, float32 [n_units asked for, n_examples], 0 where one is silent."""
+    """Return scores of units in each example, float32 [n_units asked for, n_examples], 0 where one is silent."""
     import torch
 
     unit, score, example = ops.pooling.pool_rows(rows, pooling)

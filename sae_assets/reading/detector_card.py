@@ -15,7 +15,7 @@ POOLED = {
 
 
 def detector_card(detector: Mapping[str, Any]) -> str:
-    """The card, Markdown. ``detector`` is what stands in ``detector.json``."""
+    """Return the card, Markdown. ``detector`` is what stands in ``detector.json``."""
     origin, units = detector["origin"], detector["units"]
     rows = {"patch": "patch of a picture", "token": "token of a text", "cls": "example"}[detector["token_kind"]]
     lines = [

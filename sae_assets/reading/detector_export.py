@@ -117,7 +117,8 @@ def _why_all(encoder: "Encoder", k_stored: int | None, units_only: bool) -> str:
 
 
 def _lines(results: Results, concepts: Sequence[str] | None) -> list[dict[str, Any]]:
-    """Lines of ``best_pairs`` with the row threshold beside them; the stages are of the activations that there are."""
+    """Return lines of ``best_pairs`` with the row threshold beside them; the stages are of the activations that there
+    are."""
     lines = results.best_pairs().to_arrow().to_pylist()
     rows = {line["concept"]: line["row_threshold"] for line in results.table("chosen_pairs").to_arrow().to_pylist()}
     header = results.store.header(results.address("best_pairs"))
@@ -156,7 +157,7 @@ def _origin(results: Results, line: dict[str, Any]) -> dict[str, Any]:
 def _calibration(
     results: Results, lines: Sequence[dict[str, Any]], pooling: "Pooling"
 ) -> "list[tuple[Tensor, Tensor]]":
-    """Isotonic curves of the units' scores on cal, as ``best_pairs`` fits them, by concept."""
+    """Return isotonic curves of the units' scores on cal, as ``best_pairs`` fits them, by concept."""
     import torch
 
     scores, truths = [], []
@@ -174,7 +175,7 @@ def _calibration(
 
 
 def of_units(rows: SparseRows, lines: Sequence[dict[str, Any]]) -> SparseRows:
-    """The entries of these lines' units alone, under their own ids."""
+    """Return the entries of these lines' units alone, under their own ids."""
     import torch
 
     ids = torch.tensor([line["unit_id"] for line in lines], dtype=torch.int32, device="cpu")

@@ -136,7 +136,7 @@ class DetectorFigures(StrictModel):
 
     @property
     def entry(self) -> Model:
-        """The model as a catalog would have it. Raises: ValueError: it is none."""
+        """Return the model as a catalog would have it. Raises: ValueError: it is none."""
         content = dict(self.model)
         for part in ("transformer", "sae"):
             content[part] = {key: _place(value) if key in ("path", "weights") else value
@@ -145,7 +145,7 @@ class DetectorFigures(StrictModel):
 
 
 def _place(value: Any) -> Any:
-    """A path of a detector: absolute, below one's home, or in this package and not out of it.
+    """Return a path of a detector: absolute, below one's home, or in this package and not out of it.
 
     Raises:
         ValueError: it is none of these.
@@ -162,8 +162,8 @@ def _place(value: Any) -> Any:
 
 
 def portable(model: Model) -> dict[str, Any]:
-    """A model's catalog entry as plain values; paths into this package begin with ``package:``, those below the home of
-    who writes it with ``~/``: detectors travel, and whose home it was is nobody's business."""
+    """Return a model's catalog entry as plain values; paths into this package begin with ``package:``, those below the
+    home of who writes it with ``~/``: detectors travel, and whose home it was is nobody's business."""
     content = model.model_dump(mode="json", exclude={"bounds", "pruning", "stored_values"}, exclude_none=True)
     for part in ("transformer", "sae"):
         for key in ("path", "weights"):
@@ -181,7 +181,8 @@ def _shortened(path: Path) -> str:
 
 
 def encoder_tensors(encoder: "Encoder", units: Sequence[int] | None) -> "dict[str, Tensor]":
-    """Weights of these units (None: all), float32: ``weight`` [n, d], ``shift`` [d], ``bias``, ``jump_threshold``."""
+    """Return weights of these units (None: all), float32: ``weight`` [n, d], ``shift`` [d], ``bias``,
+    ``jump_threshold``."""
     import torch
 
     index = slice(None) if units is None else torch.tensor(units, dtype=torch.int64, device=encoder.columns.device)
@@ -192,7 +193,7 @@ def encoder_tensors(encoder: "Encoder", units: Sequence[int] | None) -> "dict[st
 
 
 def encoder_of(units: Units, tensors: "Mapping[str, Tensor]", device: Any, memory_budget: int) -> "Encoder":
-    """The encoder of these tensors; its units are numbered by their place among those that are encoded."""
+    """Return the encoder of these tensors; its units are numbered by their place among those that are encoded."""
     shared: dict[str, Any] = {"shift": tensors["shift"], "bias": tensors["bias"]}
     shared |= {"device": device, "memory_budget": memory_budget}
     weight = tensors["weight"].T
@@ -221,7 +222,7 @@ def write_detector(folder: Path, figures: Mapping[str, Any], tensors: "Mapping[s
 
 
 def read_detector(folder: Path) -> "tuple[DetectorFigures, dict[str, Tensor]]":
-    """The files of a detector, with nothing wrong in them.
+    """Return the files of a detector, with nothing wrong in them.
 
     Args:
         folder: or the path of its ``detector.json``.
@@ -300,5 +301,5 @@ def _tensor_problems(figures: DetectorFigures, tensors: "Mapping[str, Tensor]") 
 
 
 def knots_of(figures: DetectorFigures, joined: "Tensor") -> "Sequence[Tensor]":
-    """The part of each concept of a tensor in which they stand behind one another."""
+    """Return the part of each concept of a tensor in which they stand behind one another."""
     return joined.split([each.n_knots for each in figures.concepts])

@@ -44,7 +44,7 @@ def unit_html(unit: "Unit") -> str:
 
 
 def _example(unit: "Unit", one: "TopExample", caption: str) -> str:
-    """The picture or the text with the unit's values on it; empty where it cannot be shown."""
+    """Return the picture or the text with the unit's values on it; empty where it cannot be shown."""
     by_rows = unit.results.token_kind != "cls"
     try:
         if by_rows and isinstance(unit.results.reader, ImageReader):

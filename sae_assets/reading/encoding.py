@@ -54,7 +54,7 @@ def encode_inputs(
     device: str = "auto",
     sae: "OpenedSae | None" = None,
 ) -> "tuple[SparseActivations, RowLocations]":
-    """Activations of inputs, in their order, and where their rows stand.
+    """Return activations of inputs, in their order, and where their rows stand.
 
     Args:
         inputs: by name, as ``datasets.inputs.read_input`` gives them; at least one.
@@ -111,7 +111,7 @@ class EncodedInput:
         return f"EncodedInput({self.name}, {len(self.code.example)} rows)"
 
     def values(self, unit_id: int) -> "np.ndarray":
-        """float32 [n_rows]: a unit's value on every row, 0 where it does not fire.
+        """Return float32 [n_rows]: a unit's value on every row, 0 where it does not fire.
 
         Raises:
             CatalogError: the SAE has no such unit.
@@ -125,7 +125,7 @@ class EncodedInput:
         return values
 
     def top_units(self, n: int = 5) -> list[tuple[int, float]]:
-        """The ``n`` units with the largest value on any row, and that value; smaller ids first among equals."""
+        """Return the ``n`` units with the largest value on any row, and that value; smaller ids first among equals."""
         import numpy as np
 
         largest = np.zeros(self.code.n_units, np.float32)
@@ -149,7 +149,7 @@ class EncodedInput:
         return HeatMap(self.content, edges, self.values(unit_id), self._threshold(unit_id, threshold))
 
     def tokens(self, unit_id: int, threshold: float | None = None) -> MarkedText:
-        """The tokens of the text and a unit's value on each; ``threshold`` as of :meth:`heat_map`.
+        """Return the tokens of the text and a unit's value on each; ``threshold`` as of :meth:`heat_map`.
 
         Raises:
             CatalogError: its rows are no tokens of a text, or there is no such unit.
@@ -181,7 +181,7 @@ class Encoded(Sequence[EncodedInput]):
         return len(self._names)
 
     def __getitem__(self, index: Any) -> Any:
-        """One input by its number, or a list of them by a slice."""
+        """Return one input by its number, or a list of them by a slice."""
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -208,7 +208,7 @@ class Encoded(Sequence[EncodedInput]):
         return as_torch(self.to_scipy())
 
     def _code(self, start: int, stop: int) -> SparseChunk:
-        """Rows ``start`` to ``stop``."""
+        """Return rows ``start`` to ``stop``."""
         import torch
 
         rows = self._rows

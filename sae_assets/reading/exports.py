@@ -39,7 +39,7 @@ TOP, PER_STRATUM, STRATA = 20, 5, 5  # examples of a unit in the JSON of Neuronp
 
 
 def export_csr(results: Results, path: Path) -> dict[str, Any]:
-    """All activations as ``scipy.sparse.load_npz`` reads them, float32 [n_rows, n_units].
+    """Write all activations as ``scipy.sparse.load_npz`` reads them, float32 [n_rows, n_units].
 
     Beside the matrix the file holds ``example_index`` and ``position`` of each row, int32, and ``example_ids``.
 
@@ -60,7 +60,7 @@ def export_csr(results: Results, path: Path) -> dict[str, Any]:
 
 
 def export_delphi(results: Results, folder: Path, n_splits: int = 5) -> dict[str, Any]:
-    """The activations of texts as a latent cache of Delphi (``delphi.latents.LatentDataset(raw_dir=folder)``).
+    """Write the activations of texts as a latent cache of Delphi (``delphi.latents.LatentDataset(raw_dir=folder)``).
 
     ``<hook point>/<first>_<last>.safetensors`` with ``locations`` [n, 3] (text, position, unit − first),
     ``activations`` float32, and ``tokens`` int64 [n_texts, length] of all texts, padded to a multiple of 32.
@@ -103,7 +103,7 @@ def export_delphi(results: Results, folder: Path, n_splits: int = 5) -> dict[str
 def _located(
     results: Results, first: int, stop: int, starts: "np.ndarray"
 ) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
-    """Locations int64 [n, 3] and values of the units ``first`` to ``stop``, chunk by chunk."""
+    """Return locations int64 [n, 3] and values of the units ``first`` to ``stop``, chunk by chunk."""
     import numpy as np
 
     for chunk in results.activations():
@@ -115,7 +115,8 @@ def _located(
 
 
 def _tokens(results: Results) -> "tuple[np.ndarray, np.ndarray]":
-    """Ids of all texts, int64 [n_texts, length], and the place of each text's first own token, int64 [n_texts]."""
+    """Return ids of all texts, int64 [n_texts, length], and the place of each text's first own token, int64
+    [n_texts]."""
     import numpy as np
 
     reader = results.reader
@@ -142,14 +143,14 @@ def _tokens(results: Results) -> "tuple[np.ndarray, np.ndarray]":
 
 
 def _hook_name(results: Results) -> str:
-    """The hook point as a name of a folder: nothing of it leads elsewhere."""
+    """Return the hook point as a name of a folder: nothing of it leads elsewhere."""
     model = results.model_entry
     named = model.module or (f"layers.{model.layer}" if model.layer is not None else f"hidden.{model.hidden_state}")
     return re.sub(r"[^\w.-]", "_", named).strip(".") or "module"
 
 
 def export_neuronpedia(results: Results, path: Path, units: Sequence[int] | None = None) -> dict[str, Any]:
-    """Units of texts as a batch of SAEDashboard (``NeuronpediaDashboardBatch``), which Neuronpedia takes.
+    """Write units of texts as a batch of SAEDashboard (``NeuronpediaDashboardBatch``), which Neuronpedia takes.
 
     Of each unit density, histogram, its top examples and some of each fifth of those it fires on. What needs the SAE's
     decoder or the model's unembedding (logits, correlations with neurons) is empty.
@@ -212,7 +213,7 @@ def _activation(unit: Unit, one: TopExample, bounds: tuple[float, float, float])
 
 
 def export_csv(results: Results, path: Path) -> dict[str, Any]:
-    """All columns of ``best_pairs`` with all digits; what does not exist is empty, and no name a formula."""
+    """Write all columns of ``best_pairs`` with all digits; what does not exist is empty, and no name a formula."""
     lines = [{**line, "concept": unformulated(line["concept"])} for line in results.best_pairs().to_arrow().to_pylist()]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
@@ -223,7 +224,7 @@ def export_csv(results: Results, path: Path) -> dict[str, Any]:
 
 
 def unformulated(name: str) -> str:
-    """A name that spreadsheets would take for a formula with a ``'`` in front, which keeps them from it."""
+    """Return a name that spreadsheets would take for a formula with a ``'`` in front, which keeps them from it."""
     return f"'{name}" if name.lstrip()[:1] in FORMULA else name
 
 

@@ -21,7 +21,7 @@ def columns_of(
     examples: "np.ndarray | None" = None,
     columns: Sequence[str] | None = None,
 ) -> "tuple[Header, pa.Table]":
-    """A file's header and table.
+    """Return a file's header and table.
 
     Args:
         examples: leave out row groups of Parquet without any of these (``example_index``, ascending).
@@ -49,7 +49,7 @@ def columns_of(
 
 
 def _groups_of(file: "pq.ParquetFile", examples: "np.ndarray") -> "Iterator[int]":
-    """Row groups that may hold a row of these examples, by the least and the greatest that each says to hold."""
+    """Return row groups that may hold a row of these examples, by the least and the greatest that each says to hold."""
     import numpy as np
 
     column = file.schema_arrow.get_field_index("example_index")

@@ -26,7 +26,7 @@ MOST_BYTES = 2**30  # of a file of labels, unpacked
 
 
 def units_of_concept(results: "Results", concept: str, n: int = 10) -> Table:
-    """The units with the best cal F1 for a concept: of rows where the data say where it is, else of examples.
+    """Return the units with the best cal F1 for a concept: of rows where the data say where it is, else of examples.
 
     Raises:
         CatalogError: no such concept; MismatchError: examples were counted at other thresholds than there are.
@@ -66,7 +66,8 @@ def _best(table: Any, by: str, columns: Sequence[str], n: int) -> Table:
 
 
 def units_of_words(results: "Results", words: str, n: int = 10) -> Table:
-    """The units that fire on the tokens of these words, whatever their case, and on few others: by F1 over all rows.
+    """Return the units that fire on the tokens of these words, whatever their case, and on few others: by F1 over all
+    rows.
 
     Raises:
         CatalogError: its rows are no tokens of texts, or the words are nowhere in them.
@@ -100,7 +101,7 @@ def units_of_words(results: "Results", words: str, n: int = 10) -> Table:
 
 
 def units_of_example(results: "Results", example: Any, n: int = 10, device: str = "auto") -> Table:
-    """The units that fire in an example and nowhere else: by the share of their rows that lie in it.
+    """Return the units that fire in an example and nowhere else: by the share of their rows that lie in it.
 
     Args:
         example: an id of the data set; or a path, a picture, an array, or (of texts) a text that is not in it.
@@ -132,7 +133,8 @@ def units_of_example(results: "Results", example: Any, n: int = 10, device: str 
 
 
 def units_of_label(results: "Results", labels: Path, words: str, n: int = 10) -> Table:
-    """The units whose label in a file of explanations holds most of these words; shorter labels first among equals.
+    """Return the units whose label in a file of explanations holds most of these words; shorter labels first among
+    equals.
 
     Raises:
         DatasetError: a file that is no such file; CatalogError: no word, or none of them is in any label.
@@ -157,7 +159,8 @@ def units_of_label(results: "Results", labels: Path, words: str, n: int = 10) ->
 
 
 def read_labels(path: Path) -> dict[int, str]:
-    """Labels by unit from explanations: JSON or JSON lines (.gz) of Neuronpedia, or a folder of Delphi's .txt files.
+    """Return labels by unit from explanations: JSON or JSON lines (.gz) of Neuronpedia, or a folder of Delphi's .txt
+    files.
 
     Of JSON a list of objects with ``index`` (or ``feature``) and ``description`` (or ``explanation``), or an object of
     labels by unit. Several labels of a unit are joined.

@@ -42,7 +42,7 @@ class HeatMap:
         return f"HeatMap({len(self.values)} patches, largest value {largest:.4g}, threshold {self.threshold:.4g})"
 
     def to_numpy(self) -> "np.ndarray":
-        """float32 [height, width]: the value at every pixel; NaN where the model does not look."""
+        """Return float32 [height, width]: the value at every pixel; NaN where the model does not look."""
         import numpy as np
 
         pixels = np.full((self.image.height, self.image.width), np.nan, np.float32)
@@ -52,7 +52,8 @@ class HeatMap:
         return pixels
 
     def overlay(self) -> "Image":
-        """The picture with the values over it: one hue, the stronger the surer; nothing where the unit is silent.
+        """Return the picture with the values over it: one hue, the stronger the surer; nothing where the unit is
+        silent.
 
         What the model does not see is veiled.
         """
@@ -85,7 +86,7 @@ class MarkedText:
         return len(self.tokens)
 
     def __repr__(self) -> str:
-        """The text with tokens from the threshold on in ⟦…⟧."""
+        """Return the text with tokens from the threshold on in ⟦…⟧."""
         marked, end = [], 0
         for token in self.tokens:
             start = max(token.start, end)  # tokens of one character may share it

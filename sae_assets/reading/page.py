@@ -26,7 +26,7 @@ AROUND = 60  # tokens on either side of the largest value
 
 
 def unit_page(unit: Unit, top: int = 6) -> str:
-    """The page of a unit. Raises: as :func:`unit_summary`."""
+    """Return the page of a unit. Raises: as :func:`unit_summary`."""
     tables = tables_of(unit)
     summary = unit_summary(unit, top, tables)
     counts, edges = summary["histogram"]["counts"], summary["histogram"]["edges"]
@@ -54,7 +54,7 @@ def unit_page(unit: Unit, top: int = 6) -> str:
 
 
 def headline(summary: dict[str, Any]) -> str:
-    """One sentence made of the figures."""
+    """Return one sentence made of the figures."""
     if not summary["rows"]:
         return "It fires on no row."
     pairs = [pair for pair in summary["pairs"] if pair["test_f1"] is not None]
@@ -70,7 +70,7 @@ def headline(summary: dict[str, Any]) -> str:
 
 
 def _neighbours(unit: Unit, top: int) -> list[dict[str, Any]]:
-    """Units with the most similar decoder rows; none where no decoder can be read."""
+    """Return units with the most similar decoder rows; none where no decoder can be read."""
     try:
         return [vars(one) for one in unit.decoder_neighbours(top)]
     except (SaeAssetsError, OSError):  # the SAE is not on this machine
@@ -78,13 +78,13 @@ def _neighbours(unit: Unit, top: int) -> list[dict[str, Any]]:
 
 
 def _parts(unit: Unit, top: int) -> list[list[TopExample]]:
-    """Examples of equal parts of all that it fires on, the strongest first; none where all are shown above."""
+    """Return examples of equal parts of all that it fires on, the strongest first; none where all are shown above."""
     ascending = unit.stratified_examples(PARTS, OF_EACH) if unit.n_examples > top else []
     return [part[::-1] for part in ascending[::-1]]
 
 
 def _shown(unit: Unit, one: TopExample, concept: str | None) -> dict[str, Any]:
-    """An example with the unit over it, and where its concept is."""
+    """Return an example with the unit over it, and where its concept is."""
     caption = f"{one.example_id}: {figure(one.value)} at most, on {counted(one.n_rows, 'row')}"
     try:
         return {"element": _element(unit, one, concept, caption), "caption": caption}
@@ -122,7 +122,7 @@ def _element(unit: Unit, one: TopExample, concept: str | None, caption: str) -> 
 
 
 def _true_rows(unit: Unit, one: TopExample, concept: str) -> "np.ndarray":
-    """bool [n_rows]: which rows of an example are the concept's."""
+    """Return bool [n_rows]: which rows of an example are the concept's."""
     import numpy as np
 
     chunk, _ = unit.results.place_of(one.example_id)

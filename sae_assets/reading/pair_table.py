@@ -40,13 +40,13 @@ def cells(line: Mapping[str, Any]) -> list[str]:
 
 
 def markdown_table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The lines of a table of GitHub's Markdown."""
+    """Return the lines of a table of GitHub's Markdown."""
     head = ["| concept | " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * len(COLUMNS)]
     return head + [f"| {markdown(line['concept'])} | {' | '.join(cells(line))} |" for line in lines]
 
 
 def latex_table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    r"""The lines of a ``tabular`` with the rules of the package booktabs."""
+    r"""Return the lines of a ``tabular`` with the rules of the package booktabs."""
     names = " & ".join(map(latex, ("concept", *COLUMNS)))
     rows = [" & ".join(map(latex, (line["concept"], *cells(line)))) + r" \\" for line in lines]
     begin = rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}"
@@ -54,19 +54,20 @@ def latex_table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def markdown(text: str) -> str:
-    """A name as text of a document: nothing in it is markup, formula, entity, or an address that becomes a link."""
+    """Return a name as text of a document: nothing in it is markup, formula, entity, or an address that becomes a
+    link."""
     return re.sub(r"([\\`*_{}\[\]<>#|~$]|&(?=[#\w])|:(?=//))", r"\\\1", " ".join(text.split()))
 
 
 def code(text: str) -> str:
-    """A name as code within a text, where nothing is escaped: between more backticks than it has in sequence."""
+    """Return a name as code within a text, where nothing is escaped: between more backticks than it has in sequence."""
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     room = " " if "`" in text else ""
     return f"{fence}{room}{' '.join(text.split())}{room}{fence}"
 
 
 def latex(text: str) -> str:
-    """A name as text of a document: nothing in it is a command, and accents are one sign with their letter."""
+    """Return a name as text of a document: nothing in it is a command, and accents are one sign with their letter."""
     plain = " ".join(normalize("NFC", text).split())
     parted = [before in JOINED and sign in JOINED for before, sign in zip(" " + plain, plain, strict=False)]
     return "".join("{}" * apart + LATEX.get(sign, sign) for apart, sign in zip(parted, plain, strict=True))

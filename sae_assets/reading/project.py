@@ -18,7 +18,7 @@ V = TypeVar("V")
 
 
 def open_project(home: Path | str | None = None, catalog: Path | str | None = None) -> "Project":
-    """A home folder, to be read.
+    """Return a home folder, to be read.
 
     Args:
         home: default: ``SAE_ASSETS_HOME``, else ``~/.sae_assets``.
@@ -48,10 +48,10 @@ class _ByName(Mapping[str, V]):
 
     @abstractmethod
     def _part(self, name: str) -> V:
-        """The part of a name that there is."""
+        """Return the part of a name that there is."""
 
     def __getitem__(self, name: str) -> V:
-        """A part.
+        """Return a part.
 
         Raises:
             NotMaterializedError: the catalog has it and nothing of it was made; the command that makes it is named.
@@ -67,7 +67,7 @@ class _ByName(Mapping[str, V]):
 
     @abstractmethod
     def _possible(self) -> Iterator[tuple[str, str]]:
-        """Every name of the catalog, and the options of the command that makes its part."""
+        """Return every name of the catalog, and the options of the command that makes its part."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -79,7 +79,7 @@ class _ByName(Mapping[str, V]):
         return f"{self._label}: {', '.join(self) or 'nothing'}"
 
     def _repr_html_(self) -> str:
-        """Its parts, and the parts of each."""
+        """Return its parts, and the parts of each."""
         labels = [str(part) if isinstance(part, _ByName) else name for name, part in self.items()]
         names = "".join(f"<li>{escape(label)}</li>" for label in labels)
         return f"<p><b>{escape(self._label)}</b></p><ul>{names}</ul>"

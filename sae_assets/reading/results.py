@@ -70,11 +70,11 @@ class Results:
 
     @cached_property
     def chunks(self) -> list[str]:
-        """Keys of the registered chunks."""
+        """Return keys of the registered chunks."""
         return [manifest.key for manifest in read_manifests(self.store.root, self.entry.name)]
 
     def table(self, stage: str) -> Table:
-        """The table of a stage, chunks that were made behind one another.
+        """Return the table of a stage, chunks that were made behind one another.
 
         Raises:
             NotMaterializedError, MissingChunksError: it was not made; the command that makes it is named.
@@ -97,29 +97,29 @@ class Results:
         return any(self.store.find(self.address(stage, chunk)) is not None for chunk in (None, *self.chunks))
 
     def best_pairs(self) -> Table:
-        """The unit of each concept with its figures on cal and test."""
+        """Return the unit of each concept with its figures on cal and test."""
         return self.table("best_pairs")
 
     def unit_stats(self) -> Table:
-        """Count, mean, max, quantiles, density and selectivity of every unit on cal rows."""
+        """Return count, mean, max, quantiles, density and selectivity of every unit on cal rows."""
         return self.table("unit_stats")
 
     def alignment(self) -> Table:
-        """Row figures of every (concept, unit) over all thresholds."""
+        """Return row figures of every (concept, unit) over all thresholds."""
         return self.table("row_alignment")
 
     def examples(self) -> Table:
-        """Ids and paths of the examples, by position in the data set."""
+        """Return ids and paths of the examples, by position in the data set."""
         return self.table("examples")
 
     def activations(self) -> Activations:
-        """Sparse activations of the chunks that were made, read one chunk at a time."""
+        """Return sparse activations of the chunks that were made, read one chunk at a time."""
         addresses = [self.address("sparse_activations", key) for key in self.chunks]
         return Activations(self.store, [address for address in addresses if self.store.find(address) is not None])
 
     @cached_property
     def by_unit(self) -> "ByUnit | None":
-        """Activations by unit, if they were made of the activations that there are now."""
+        """Return activations by unit, if they were made of the activations that there are now."""
         address = self.address("unit_rows")
         store = StoreSnapshot(self.store)  # looks for the files of all chunks by one listing
         path = store.find(address)
@@ -135,12 +135,12 @@ class Results:
 
     @cached_property
     def n_rows(self) -> int:
-        """Rows of the chunks that were made."""
+        """Return rows of the chunks that were made."""
         return sum(len(chunk.example) for chunk in self.activations().firing())
 
     @cached_property
     def n_units(self) -> int:
-        """Units of the SAE. Raises: MissingChunksError: no activations were made."""
+        """Return units of the SAE. Raises: MissingChunksError: no activations were made."""
         for key in self.chunks:
             with suppress(NotMaterializedError):
                 return int(self.store.header(self.address("sparse_activations", key)).scalars["n_units"])
@@ -148,7 +148,7 @@ class Results:
         raise MissingChunksError(f"{address} has not been made. Run: {address.making}")
 
     def unit(self, unit_id: int) -> Unit:
-        """A unit by its original id.
+        """Return a unit by its original id.
 
         Raises:
             CatalogError: the SAE has no such unit.
@@ -168,7 +168,7 @@ class Results:
         labels: Path | str | None = None,
         n: int = 10,
     ) -> Table:
-        """Units worth a look, best first, by one of four things.
+        """Return units worth a look, best first, by one of four things.
 
         Args:
             concept: for which they are good on cal; words: on whose tokens they fire; example: in which they fire and
@@ -195,7 +195,7 @@ class Results:
         return finding.units_of_example(self, example, n)
 
     def encode(self, inputs: Sequence[Any], device: str = "auto") -> "Encoded":
-        """New pictures or texts through its model and SAE, as its activations were made.
+        """Return new pictures or texts through its model and SAE, as its activations were made.
 
         Args:
             inputs: paths, pictures of Pillow or arrays; texts, or paths of texts (``datasets.inputs.read_input``).
@@ -218,7 +218,7 @@ class Results:
 
     @cached_property
     def reader(self) -> "Reader":
-        """The data set itself, for pictures and texts.
+        """Return the data set itself, for pictures and texts.
 
         Raises:
             DatasetError: it is not on this machine as the catalog says.
@@ -227,14 +227,14 @@ class Results:
 
     @cached_property
     def example_ids(self) -> list[str]:
-        """Id of every example, by position in the data set."""
+        """Return id of every example, by position in the data set."""
         table = self.examples().to_arrow()
         by_index = zip(table["example_index"].to_pylist(), table["example_id"].to_pylist(), strict=True)
         return [example_id for _, example_id in sorted(by_index)]
 
     @cached_property
     def unit_counts(self) -> "np.ndarray":
-        """int64 [n_units]: rows that each unit fires on, in the chunks that were made."""
+        """Return int64 [n_units]: rows that each unit fires on, in the chunks that were made."""
         import numpy as np
 
         if self.by_unit is not None:
@@ -246,7 +246,7 @@ class Results:
 
     @cached_property
     def texts(self) -> list[str]:
-        """Every text, by position in the data set."""
+        """Return every text, by position in the data set."""
         assert isinstance(self.reader, TextReader)
         return [self.reader.text(example) for example in self.example_ids]
 
@@ -265,12 +265,12 @@ class Results:
         return name in self._places
 
     def index_of(self, example_id: str) -> int:
-        """Position of an example in the data set. Raises: CatalogError: no chunk holds it."""
+        """Return position of an example in the data set. Raises: CatalogError: no chunk holds it."""
         self.place_of(example_id)
         return self.example_ids.index(example_id)
 
     def place_of(self, example_id: str) -> tuple[str, int]:
-        """Chunk of an example, and its number in it.
+        """Return chunk of an example, and its number in it.
 
         Raises:
             CatalogError: no chunk holds it; the nearest ids are named.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def stored_settings(results: "Results") -> EncodeSettings:
-    """The settings of the chunks that were made, which were all made by the model that the catalog names now.
+    """Return the settings of the chunks that were made, which were all made by the model that the catalog names now.
 
     Raises:
         MissingChunksError: none was made.

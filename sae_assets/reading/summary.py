@@ -23,7 +23,8 @@ ALIGNED = ("concept", "threshold", "cal_f1", "test_f1", "test_precision", "test_
 
 
 def unit_summary(unit: Unit, top: int = 5, tables: Tables | None = None) -> dict[str, Any]:
-    """Statistics, concepts on examples and on rows, best examples with the place of the largest value, co-active units.
+    """Return statistics, concepts on examples and on rows, best examples with the place of the largest value, co-active
+    units.
 
     Args:
         top: how many examples, concepts on rows and co-active units.
@@ -55,7 +56,7 @@ def unit_summary(unit: Unit, top: int = 5, tables: Tables | None = None) -> dict
 
 
 def tables_of(unit: Unit) -> Tables:
-    """The stages' tables where they were made; of the large ones the unit's lines alone."""
+    """Return the stages' tables where they were made; of the large ones the unit's lines alone."""
     tables = {}
     for stage in STAGES:
         if unit.results.store.find(unit.results.address(stage)) is not None:
@@ -67,7 +68,7 @@ def tables_of(unit: Unit) -> Tables:
 
 
 def levels_of(unit: Unit, tables: Tables, concept: str) -> list[tuple[str, Evidence]]:
-    """The evidence on examples and, where it is known which rows are the concept's, on rows."""
+    """Return the evidence on examples and, where it is known which rows are the concept's, on rows."""
     levels = [("examples", evidence.of_examples(tables, concept))]
     if unit.results.token_kind != "cls" and tables.value("best_pairs", "test_row_f1_low", concept) is not None:
         number = unit.results.entry.concepts.index(concept)
@@ -77,7 +78,7 @@ def levels_of(unit: Unit, tables: Tables, concept: str) -> list[tuple[str, Evide
 
 
 def _pair(unit: Unit, tables: Tables, pair: dict[str, Any]) -> dict[str, Any]:
-    """A pair that the unit is chosen for, and by level what its F1 stands beside."""
+    """Return a pair that the unit is chosen for, and by level what its F1 stands beside."""
     beside = {
         level: {
             "f1": shown.value,
@@ -94,7 +95,7 @@ def _pair(unit: Unit, tables: Tables, pair: dict[str, Any]) -> dict[str, Any]:
 
 
 def _example(unit: Unit, one: TopExample) -> dict[str, Any]:
-    """An example, and where in it the largest value stands: pixels, or characters with their surroundings."""
+    """Return an example, and where in it the largest value stands: pixels, or characters with their surroundings."""
     results, shown = unit.results, {**vars(one), "peak": None}
     try:
         if results.token_kind == "cls":
@@ -116,7 +117,7 @@ def _example(unit: Unit, one: TopExample) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON knows: a figure that does not exist is null."""
+    """Return values that JSON knows: a figure that does not exist is null."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -21,11 +21,11 @@ class Table:
         return self._table
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame``; pandas is not installed with this package."""
+        """Return a ``pandas.DataFrame``; pandas is not installed with this package."""
         return self._table.to_pandas()
 
     def to_polars(self) -> Any:
-        """A ``polars.DataFrame``; Polars is not installed with this package."""
+        """Return a ``polars.DataFrame``; Polars is not installed with this package."""
         import polars as pl  # noqa: PLC0415  # not installed with this package
 
         return pl.from_arrow(self._table)

@@ -60,7 +60,7 @@ class Unit:
 
     @cached_property
     def _entries(self) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
-        """Example, position and value of every row that it fires on, in the order of the data set."""
+        """Return example, position and value of every row that it fires on, in the order of the data set."""
         import numpy as np
 
         if self.results.by_unit is not None:
@@ -77,15 +77,15 @@ class Unit:
 
     @property
     def n_rows(self) -> int:
-        """Rows that it fires on, in the chunks that were made."""
+        """Return rows that it fires on, in the chunks that were made."""
         return len(self._entries[2])
 
     def stats(self) -> dict[str, Any]:
-        """Its line of ``unit_stats``."""
+        """Return its line of ``unit_stats``."""
         return self._lines("unit_stats")[0]
 
     def concepts(self) -> list[dict[str, Any]]:
-        """Its lines of ``row_alignment``, the best concept on cal first; none where nothing is located."""
+        """Return its lines of ``row_alignment``, the best concept on cal first; none where nothing is located."""
         return sorted(self._lines("row_alignment"), key=lambda line: -(line["cal_f1"] or 0))
 
     def _lines(self, stage: str) -> list[dict[str, Any]]:
@@ -95,11 +95,11 @@ class Unit:
 
     @cached_property
     def n_examples(self) -> int:
-        """Examples that it fires on, in the chunks that were made."""
+        """Return examples that it fires on, in the chunks that were made."""
         return len(set(self._entries[0].tolist()))
 
     def top_examples(self, n: int = 5) -> list[TopExample]:
-        """The ``n`` examples with its largest values; equal values in the order of the data set."""
+        """Return the ``n`` examples with its largest values; equal values in the order of the data set."""
         import numpy as np
 
         example, _, value = self._entries
@@ -111,7 +111,8 @@ class Unit:
         return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
 
     def decoder_neighbours(self, n: int = 5) -> list[Neighbour]:
-        """The ``n`` units whose decoder rows point most in its direction, smaller ids first among equals; needs torch.
+        """Return the ``n`` units whose decoder rows point most in its direction, smaller ids first among equals; needs
+        torch.
 
         Empty where the SAE's format has no decoder that is read.
 
@@ -133,7 +134,7 @@ class Unit:
         return [Neighbour(int(unit), float(cosine[unit])) for unit in order[order != self.unit_id][:n]]
 
     def stratified_examples(self, strata: int = 5, n: int = 2) -> list[list[TopExample]]:
-        """Examples from equal parts of those that it fires on, by largest value, weakest part first.
+        """Return examples from equal parts of those that it fires on, by largest value, weakest part first.
 
         Of each part up to ``n``, evenly from its weakest to its strongest; fewer parts where there are fewer examples.
         """
@@ -145,7 +146,7 @@ class Unit:
         return [[ascending[index] for index in places] for places in even]
 
     def co_active(self, n: int = 5) -> list[CoActive]:
-        """The ``n`` units that share most of their rows with it, by Jaccard; smaller ids first among equals."""
+        """Return the ``n`` units that share most of their rows with it, by Jaccard; smaller ids first among equals."""
         import numpy as np
 
         both = np.zeros(self.results.n_units, np.int64)
@@ -176,11 +177,12 @@ class Unit:
         return np.histogram(values, bins, (0, float(values.max()) if len(values) else 1))
 
     def pairs(self) -> list[dict[str, Any]]:
-        """Its lines of ``best_pairs``: the concepts that it was chosen for."""
+        """Return its lines of ``best_pairs``: the concepts that it was chosen for."""
         return self._lines("best_pairs")
 
     def values(self, example: str | TopExample) -> "np.ndarray":
-        """float32 [n_rows]: its value on every row of an example (or the one with this id), 0 where it does not fire.
+        """Return float32 [n_rows]: its value on every row of an example (or the one with this id), 0 where it does not
+        fire.
 
         Raises:
             CatalogError: no such example.
@@ -209,7 +211,7 @@ class Unit:
         return HeatMap(reader.image(name), edges, self.values(name), self.threshold)
 
     def tokens(self, example: str | TopExample) -> "MarkedText":
-        """The tokens of a text (or of the one with this id) and its value on each.
+        """Return the tokens of a text (or of the one with this id) and its value on each.
 
         Raises:
             CatalogError: no such example, or rows that are no tokens.
@@ -239,7 +241,7 @@ class Unit:
         return int(header.scalars["first_example"]) + number
 
     def _located(self, example_id: str) -> "tuple[Mapping[str, Any], Any]":
-        """Header's scalars and the table of the example's rows."""
+        """Return header's scalars and the table of the example's rows."""
         chunk, _ = self.results.place_of(example_id)
         header, table = columns_of(self.results.store, self.results.address("row_locations", chunk))
         return header.scalars, rows_with(table, "example_index", self._index(example_id))
