@@ -1,6 +1,6 @@
 """The command line: ``sae-assets``. Thin: it parses, calls ``session`` and prints; Dagster does the work.
 
-Commands live in one module per purpose; importing them puts them into the application.
+Each command lives in a module of its name; importing it puts it into the application.
 """
 
 from typing import Annotated
@@ -8,16 +8,26 @@ from typing import Annotated
 import typer
 
 from sae_assets.cli import (  # noqa: F401
-    comparing,
-    data,
-    detecting,
-    exporting,
-    finding,
-    looking,
-    pipeline,
-    reports,
-    serving,
-    units,
+    check,
+    close_chunk,
+    compare,
+    demo,
+    detect,
+    export,
+    export_detector,
+    find,
+    import_,
+    materialize,
+    plan,
+    protocol,
+    register,
+    remove,
+    report,
+    show,
+    status,
+    ui,
+    unit,
+    verify,
 )
 from sae_assets.cli.advice import forget_places
 from sae_assets.cli.common import app

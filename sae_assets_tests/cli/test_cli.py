@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import sae_assets
 from sae_assets.cli import app
-from sae_assets.cli.serving import be_the_only_one
+from sae_assets.cli.ui import be_the_only_one
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
 ROOT = Path(sae_assets.__file__).parent.parent

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_assets.cli import reports
+from sae_assets.cli import report
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ def test_a_page_is_opened_where_there_is_a_screen(
         monkeypatch.delenv(name, raising=False)
     for name, value in screen.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(reports.sys, "platform", platform)
+    monkeypatch.setattr(report.sys, "platform", platform)
     addresses: list[str] = []
-    monkeypatch.setattr(reports.typer, "launch", addresses.append)
-    reports._open(tmp_path / "a page.html")
+    monkeypatch.setattr(report.typer, "launch", addresses.append)
+    report._open(tmp_path / "a page.html")
     assert addresses == ([f"{tmp_path.resolve().as_uri()}/a%20page.html"] if opened else [])

@@ -20,7 +20,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from sae_assets.cli.serving import WORKSPACE
+from sae_assets.cli.ui import WORKSPACE
 from sae_assets.orchestration.instance.home import DAGSTER_YAML
 from sae_assets_tests.processes import PAUSE_SECONDS, Group, environment, wait_until
 

@@ -15,7 +15,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 import sae_assets
 from sae_assets.catalog import Dataset
-from sae_assets.cli.serving import WORKSPACE
+from sae_assets.cli.ui import WORKSPACE
 from sae_assets.commands.figures import summarize
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration import runs
