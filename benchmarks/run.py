@@ -59,8 +59,6 @@ SIMULATIONS = {
     "bench_few_examples",
     "bench_random_saes",
 }
-# Two thirds of its time pass between looks of Dagster's daemon; a simulation of one thread leaves it a core.
-WAITING = {"bench_backfill"}
 
 
 def main() -> int:
@@ -81,9 +79,9 @@ def main() -> int:
     if changed and not arguments.names:
         parser.error(f"the working tree differs from its commit, so that figures would be nobody's:\n{changed}")
     names = [*(arguments.names or SIZES)]
-    runs = {name: _run(name, arguments) for name in names if name not in SIMULATIONS | WAITING}
+    runs = {name: _run(name, arguments) for name in names if name not in SIMULATIONS}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        shared = [name for name in names if name in WAITING] + [name for name in names if name in SIMULATIONS]
+        shared = [name for name in names if name in SIMULATIONS]
         runs |= zip(shared, pool.map(lambda name: _run(name, arguments), shared), strict=True)
     failed = [name for name in names if runs[name][1]]
     if not arguments.names:
