@@ -92,16 +92,16 @@ def _add_products_by_unit(starts, stops, candidates, columns, rows, products):
     n_rows, n_units, d = len(rows), np.uint64(len(columns)), rows.shape[1]
     offset, first = np.uint64(starts[0]), np.zeros(n_units + ONE, np.int64)
     row_of, place_of = np.empty(len(products), np.int32), np.empty(len(products), np.int64)
-    for pair in range(len(products)):
-        first[np.uint64(candidates[offset + np.uint64(pair)]) + ONE] += 1
+    for place in range(len(products)):
+        first[np.uint64(candidates[offset + np.uint64(place)]) + ONE] += 1
     for unit in range(n_units):
         first[unit + ONE] += first[unit]
     free = first.copy()
     for row in range(n_rows):
-        for pair in range(np.uint64(starts[row]) - offset, np.uint64(stops[row]) - offset):
-            unit = np.uint64(candidates[offset + pair])
+        for place in range(np.uint64(starts[row]) - offset, np.uint64(stops[row]) - offset):
+            unit = np.uint64(candidates[offset + place])
             index = np.uint64(free[unit])
-            row_of[index], place_of[index] = row, pair
+            row_of[index], place_of[index] = row, place
             free[unit] += 1
     width = max(1, CACHED // n_rows)
     parts = np.empty((n_rows, min(width, d)), np.float64)
