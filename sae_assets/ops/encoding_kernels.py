@@ -12,8 +12,6 @@ from sae_assets.ops.segments import BITS, FEW, LARGEST, LEAST, REACH
 
 ONE, TWO = np.uint64(1), np.uint64(2)
 FOUR = np.uint64(4)  # products that are taken together
-CACHED = 2**17  # numbers in float64 that the nearer caches of a core hold
-SHARED = 6  # candidates of a unit on average, from which to read its weights once for all of them gains time
 
 
 @loop
@@ -84,59 +82,13 @@ def _round_some(columns, norms, bias, values, norm, units, terms, out):
 
 @loop
 @no_type_check
-def _add_products_by_unit(starts, stops, candidates, columns, rows, products):
-    """Add to ``products`` those of each row's candidates, in any order of additions, one unit after the other.
-
-    The weights of a unit are so read once for many rows; of these, as many dimensions at a time as a cache holds.
-    """
-    n_rows, n_units, d = len(rows), np.uint64(len(columns)), rows.shape[1]
-    offset, first = np.uint64(starts[0]), np.zeros(n_units + ONE, np.int64)
-    row_of, place_of = np.empty(len(products), np.int32), np.empty(len(products), np.int64)
-    for place in range(len(products)):
-        first[np.uint64(candidates[offset + np.uint64(place)]) + ONE] += 1
-    for unit in range(n_units):
-        first[unit + ONE] += first[unit]
-    free = first.copy()
-    for row in range(n_rows):
-        for place in range(np.uint64(starts[row]) - offset, np.uint64(stops[row]) - offset):
-            unit = np.uint64(candidates[offset + place])
-            index = np.uint64(free[unit])
-            row_of[index], place_of[index] = row, place
-            free[unit] += 1
-    width = max(1, CACHED // n_rows)
-    parts = np.empty((n_rows, min(width, d)), np.float64)
-    for start in range(0, d, width):
-        stop = min(start + width, d)
-        for row in range(n_rows):
-            for column in range(start, stop):
-                parts[row, column - start] = rows[row, column]
-        for unit in range(n_units):
-            begin, end = np.uint64(first[unit]), np.uint64(first[unit + ONE])
-            if begin == end:
-                continue
-            last, weights = end - ONE, columns[unit, start:stop]
-            for pair in range(begin, end, FOUR):
-                added = _quick_products(
-                    parts[np.uint64(row_of[pair])],
-                    parts[np.uint64(row_of[min(pair + ONE, last)])],
-                    parts[np.uint64(row_of[min(pair + TWO, last)])],
-                    parts[np.uint64(row_of[min(pair + TWO + ONE, last)])],
-                    weights,
-                )
-                for number in range(min(FOUR, end - pair)):
-                    products[np.uint64(place_of[pair + number])] += added[number]
-
-
-@loop
-@no_type_check
 def choose(starts, stops, candidates, least, columns, norms, bias, rows, norm, room, units, values, l0, mass):
     """Fill ``units`` and ``values`` from each row's start on with its candidates whose exact values lie above their
     unit's ``least``, the largest first and of equal ones the lower unit, as many as there is room for; ``l0`` with how
     many that are, and ``mass`` with their sums.
 
     Args:
-        starts, stops: of each row, where its candidates stand, behind those of the row before; least: float32, 0 at
-            least.
+        starts, stops: of each row, where its candidates stand; least: float32, 0 at least.
         columns, norms, bias, rows, norm: of exact values, as ``dot_products.rounded_products`` takes them.
     """
     terms, most = np.empty((columns.shape[1] + 1) // 2, np.float64), np.int64(0)
@@ -144,20 +96,9 @@ def choose(starts, stops, candidates, least, columns, norms, bias, rows, norm, r
         most = max(most, stops[row] - starts[row])
     exact, keys = np.empty(most, np.float32), np.empty(most, np.int64)
     bits = exact.view(np.int32)
-    offset, n_pairs = starts[0], stops[len(rows) - 1] - starts[0]
-    by_unit = n_pairs >= SHARED * len(columns)
-    products = np.zeros(n_pairs if by_unit else 0, np.float64)
-    if by_unit:
-        _add_products_by_unit(starts, stops, candidates, columns, rows, products)
     for row in range(len(rows)):
         start, stop, n = starts[row], stops[row], 0
-        if by_unit:
-            scale = rows.shape[1] * REACH * norm[row]
-            for candidate in range(stop - start):
-                unit = np.uint64(candidates[start + candidate])
-                quick, reach = products[start - offset + candidate], scale * norms[unit]
-                exact[candidate] = _rounded(quick, bias[unit], reach, columns[unit], rows[row], terms)
-        elif stop > start:
+        if stop > start:
             _round_some(columns, norms, bias, rows[row], norm[row], candidates[start:stop], terms, exact)
         for candidate in range(stop - start):
             unit = np.uint64(candidates[start + candidate])

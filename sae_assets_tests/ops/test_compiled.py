@@ -149,45 +149,27 @@ def _scored(world: World, budget: int):
     return _gathered(world, budget).whole()
 
 
-@pytest.mark.parametrize("n_units", [9, 5])  # few pairs of each unit, and so many that products are made unit by unit
 @pytest.mark.parametrize("room", [3, 41])
 @pytest.mark.parametrize("d", [1, 2, 3, 24, 77, 1024])
-def test_chosen_values_are_the_same_bits(loops, d, room, n_units):
+def test_chosen_values_are_the_same_bits(loops, d, room):
     """Those that have to be added up by the tree among them, in order, as many as there is room for."""
     for whole in between_two_floats(d), ordinary(d):
-        of_units, (rows, norm, unit, row) = [each[:n_units] for each in whole[:3]], whole[3:]
         for n in (41, 1, 0):
-            assert_chosen(loops, (*of_units, rows, norm, unit[:n] % n_units, row[:n]), room)
-
-
-def test_chosen_values_are_the_same_bits_from_parts_of_rows(loops):
-    """Of many long rows, of which only some dimensions are taken at a time."""
-    generator = torch.Generator().manual_seed(4)
-    d, n_rows, n_units, n_pairs = 1000, 300, 20, 200
-    assert n_rows * d > encoding_kernels.CACHED and n_pairs >= encoding_kernels.SHARED * n_units
-    columns = torch.randn(n_units, d, generator=generator)
-    rows = torch.randn(n_rows, d, dtype=torch.float64, generator=generator)
-    unit, row = (torch.randint(n, (n_pairs,), generator=generator) for n in (n_units, n_rows))
-    of_units = columns, columns.double().norm(dim=1), torch.zeros(n_units, dtype=torch.float64)
-    assert_chosen(loops, (*of_units, rows, rows.norm(dim=1), unit, row.sort().values), room=3)
-
-
-def assert_chosen(loops: Loops, some: tuple[torch.Tensor, ...], room: int) -> None:
-    columns, norms, bias, rows, norm, unit, row = some
-    least = torch.linspace(0, 1, len(columns))
-    starts = torch.searchsorted(row, torch.arange(len(rows) + 1))
-    units, values = torch.full((len(unit),), -1, dtype=torch.int32), torch.zeros(len(unit))
-    l0, mass = torch.zeros(len(rows), dtype=torch.int32), torch.zeros(len(rows), dtype=torch.float64)
-    given = starts[:-1], starts[1:], unit, least, columns, norms, bias, rows, norm
-    filled = units, values, l0, mass
-    loops.encoding.choose(*(each.numpy() for each in given), room, *(each.numpy() for each in filled))
-    exact = rounded_by_the_tree(*some)
-    for number, (start, stop) in enumerate(itertools.pairwise(starts.tolist())):
-        pairs = zip((-exact[start:stop]).tolist(), unit[start:stop].tolist(), strict=True)
-        expected = [(-value, u) for value, u in sorted(pairs) if -value > least[u]][:room]
-        got = [each[start : start + int(l0[number])].tolist() for each in (values, units)]
-        assert list(zip(*got, strict=True)) == expected
-        assert mass[number] == functools.reduce(operator.add, (value for value, _ in expected), 0.0)
+            columns, norms, bias, rows, norm, unit, row = some = (*whole[:5], *(pairs[:n] for pairs in whole[5:]))
+            least = torch.linspace(0, 1, len(columns))
+            starts = torch.searchsorted(row, torch.arange(len(rows) + 1))
+            units, values = torch.full((n,), -1, dtype=torch.int32), torch.zeros(n)
+            l0, mass = torch.zeros(len(rows), dtype=torch.int32), torch.zeros(len(rows), dtype=torch.float64)
+            given = starts[:-1], starts[1:], unit, least, columns, norms, bias, rows, norm
+            filled = units, values, l0, mass
+            loops.encoding.choose(*(each.numpy() for each in given), room, *(each.numpy() for each in filled))
+            exact = rounded_by_the_tree(*some)
+            for number, (start, stop) in enumerate(itertools.pairwise(starts.tolist())):
+                pairs = zip((-exact[start:stop]).tolist(), unit[start:stop].tolist(), strict=True)
+                expected = [(-value, u) for value, u in sorted(pairs) if -value > least[u]][:room]
+                got = [each[start : start + int(l0[number])].tolist() for each in (values, units)]
+                assert list(zip(*got, strict=True)) == expected
+                assert mass[number] == functools.reduce(operator.add, (value for value, _ in expected), 0.0)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 11, 100, 5000])
