@@ -161,7 +161,7 @@ reader = open_dataset(dataset)
 ((_, source),) = open_sources(reader, dataset, model, ("patch", "cls"), "cpu", "float32")
 (rows,) = source.embed(["a"])
 truth = row_truth(describe_labels(Manifest("0000", 0, ("a",)), reader), "patch", dataset, model, reader)
-print(json.dumps([rows.rows["patch"].tolist(), rows.rows["cls"].tolist(), truth.rows[0].tolist(), truth.per_example]))
+print(json.dumps([rows.rows["patch"].tolist(), rows.rows["cls"].tolist(), truth.rows[0].tolist(), len(truth.rows[0])]))
 print(json.dumps(rows_identity(dataset, model, "patch")["transformer"]))
 """
     values, identity = map(json.loads, run(copied, "-c", script).splitlines())

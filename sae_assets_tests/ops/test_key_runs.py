@@ -76,6 +76,7 @@ def test_what_fits_needs_no_file_and_what_does_not_leaves_none(most, n_files, mo
     """A file is open while the object lives, without a name; of many runs there is still one."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     keys = torch.from_numpy(np.random.default_rng(0).integers(0, 4 << BITS, 1000))
+    gc.collect()  # of what other tests left
     before, runs = open_files(), KeyRuns(most)
     for part in keys.split(10):
         runs.add(part)

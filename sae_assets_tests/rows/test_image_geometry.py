@@ -114,7 +114,7 @@ def test_patches_with_enough_of_the_mask_are_positive(
     chunk, dataset = chunk_of(folder, min_overlap=min_overlap)
     truth = row_truth(chunk, "patch", dataset, model_of(tiny), open_dataset(dataset))
     rows = truth.rows
-    assert truth.per_example == 16 and truth.patch_pixels == 64
+    assert {len(each) for each in rows} == {16} and truth.patch_pixels == 64
     assert truth.pixels is not None
     area = (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
     assert [pixels.sum(0).tolist() for pixels in truth.pixels] == [[0, area], [0, 0]]
@@ -140,7 +140,7 @@ def test_truth_of_whole_examples_is_their_labels(tmp_path: Path) -> None:
         folder.add(name, concept=concept)
     chunk, dataset = chunk_of(folder)
     whole = row_truth(chunk, "cls", dataset, model_of(tmp_path), open_dataset(dataset))
-    assert whole.per_example == 1 and whole.pixels is None
+    assert whole.pixels is None
     assert [truth.tolist() for truth in whole.rows] == [[[False, True]], [[False, False]], [[True, False]]]
 
 
