@@ -268,7 +268,7 @@ WAYS: dict[str, dict[str, object]] = {
 }
 OF_DIFFERENCES: dict[str, dict[str, object]] = {
     "as chosen": {},
-    "variance as seen": {"_tango": lambda delta, difference, speaks: speaks - difference.square()},
+    "variance as seen": {"_tango": lambda delta, difference, speaks: speaks - difference**2},
 }
 Pairs = Callable[[int], tuple[np.ndarray, np.ndarray]]  # TP, FP, FN of so many draws of two detectors
 Point = tuple[int, int, float, float, Pairs]  # examples, concepts, the figure of each detector
