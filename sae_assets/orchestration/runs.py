@@ -187,8 +187,7 @@ class Runner:
     def _holding(self, batch: Batch, stopped: set[Address]) -> set[Address]:
         """Return what keeps artifacts of a batch from being made; where gaps are allowed, no chunk keeps an
         aggregate."""
-        options = self._options.of(STAGES[batch.stages[0]].options)
-        if getattr(options, "allow_missing_chunks", False):
+        if self._options.of(STAGES[batch.stages[0]].options).allows_gaps:
             return {address for address in stopped if address.chunk is None}
         return stopped
 

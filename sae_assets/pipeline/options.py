@@ -40,6 +40,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @property
+    def allows_gaps(self) -> bool:
+        """Return whether the stage is asked for over the chunks there are, whatever else is registered."""
+        return False
+
 
 def _as_of(name: str) -> str:
     """Return the words of the catalog's key of this name."""
@@ -88,6 +93,10 @@ class AggregateOptions(Options):
     """Options of every model-level stage."""
 
     allow_missing_chunks: bool = Field(False, description="use the chunks there are instead of refusing gaps")
+
+    @property
+    def allows_gaps(self) -> bool:
+        return self.allow_missing_chunks
 
 
 class MappingOptions(AggregateOptions):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Catalog
 from sae_assets.errors import MissingChunksError, NotMaterializedError, SaeAssetsError
-from sae_assets.pipeline.options import AggregateOptions, RunOptions
+from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.recipes import chunks_read, holds_any, identity_of, imported_still_fits, is_imported, recipe
 from sae_assets.pipeline.stage import Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES
@@ -104,8 +104,7 @@ class Staleness:
 
     def allows_gaps(self, address: Address) -> bool:
         """Return whether an aggregate is asked for over the chunks there are, whatever else is registered."""
-        options = self.options.of(STAGES[address.stage].options)
-        return isinstance(options, AggregateOptions) and options.allow_missing_chunks
+        return self.options.of(STAGES[address.stage].options).allows_gaps
 
     def has_any(self, dataset: str, chunk: str, splits: Collection[str]) -> bool:
         """Return whether a chunk holds examples of some of these splits; True also while its ``labels`` do not say."""

@@ -22,7 +22,7 @@ from sae_assets.orchestration.partitions import address_of, asset_key_of
 from sae_assets.orchestration.resources import ComputeResource
 from sae_assets.pipeline.forecast import effort_of, forecast
 from sae_assets.pipeline.measuring import PassMeter
-from sae_assets.pipeline.options import AggregateOptions, EncodeOptions, Options
+from sae_assets.pipeline.options import EncodeOptions, Options
 from sae_assets.pipeline.recipes import chunks_read, imported_still_fits, is_imported, recipe
 from sae_assets.pipeline.stage import Pass, Result, Sources, Stage, Target
 from sae_assets.storage.address import Address
@@ -251,8 +251,7 @@ def _read_chunks(
         left_out |= late
     if left_out:
         readers = {name: reader.without(left_out) for name, reader in readers.items()}
-    gaps = isinstance(options, AggregateOptions) and options.allow_missing_chunks
-    return {**inputs, **chunks_read(stage, dataset, readers, allow_missing=gaps)}
+    return {**inputs, **chunks_read(stage, dataset, readers, allow_missing=options.allows_gaps)}
 
 
 def _examples_read(stage: Stage, target: Target, inputs: Mapping[str, Any], sources: Sources) -> int:
