@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -22,7 +23,6 @@ from PIL import Image
 
 from sae_assets.catalog import load_catalog
 from sae_assets.commands.session import open_session
-from sae_assets.orchestration.metadata import number_of
 from sae_assets.orchestration.partitions import asset_key
 from sae_assets.pipeline.stages import STAGES
 
@@ -87,9 +87,8 @@ def per_stage(folder: Path) -> list[tuple[str, float]]:
             key = asset_key(stage.address(NAME, "patch", MODEL, "0000"))
             records = session.instance.fetch_materializations(key, limit=1000).records
             metadata = [record.asset_materialization.metadata for record in records if record.asset_materialization]
-            seconds.append(
-                (stage.name, sum(number_of(one["cpu_seconds"].value) for one in metadata if "cpu_seconds" in one))
-            )
+            values: list[Any] = [one["cpu_seconds"].value for one in metadata if "cpu_seconds" in one]
+            seconds.append((stage.name, sum(values)))
     return seconds
 
 

@@ -27,16 +27,11 @@ from PIL import Image, ImageOps
 from sae_assets.catalog import load_catalog
 from sae_assets.cli.forecasts import LEAST_MB, LEAST_SECONDS
 from sae_assets.commands.session import open_session
-from sae_assets.orchestration.metadata import number_of
+from sae_assets.orchestration.metadata import SIZES
 from sae_assets.orchestration.partitions import asset_key
 from sae_assets.pipeline.stages import STAGES
 
-FIGURES = {
-    "rows": "table_rows",
-    "bytes": "stored_bytes",
-    "cpu_seconds": "cpu_seconds",
-    "peak_bytes": "peak_bytes",
-}
+FIGURES = {"bytes": "stored_bytes", "cpu_seconds": "cpu_seconds", "peak_bytes": "peak_bytes"}
 SHOWN = {"rows": 1.0, "bytes": 1e6, "cpu_seconds": 1.0, "peak_bytes": 2.0**20}
 KINDS = ["images", "texts", "table", "embeddings"]
 LEAST = {"bytes": LEAST_MB, "cpu_seconds": LEAST_SECONDS}
@@ -61,7 +56,8 @@ def recorded(folder: Path, stage: dict[str, Any]) -> dict[str, float]:
         address = STAGES[stage["stage"]].address(NAME, stage["token_kind"], stage["model"], "0000")
         page = session.instance.fetch_materializations(asset_key(address), limit=stage["runs"])
         metadata = [record.asset_materialization.metadata for record in page.records if record.asset_materialization]
-    values = {name: [number_of(one[label].value) for one in metadata] for name, label in FIGURES.items()}
+    values = {name: [one[label].value for one in metadata] for name, label in FIGURES.items()}
+    values["rows"] = [one[SIZES].value["rows"] for one in metadata]
     return {name: max(each) if name == "peak_bytes" else sum(each) for name, each in values.items()}
 
 

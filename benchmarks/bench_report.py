@@ -21,7 +21,6 @@ import yaml
 from PIL import Image, ImageDraw
 
 from sae_assets.commands.session import open_session
-from sae_assets.orchestration.metadata import number_of
 from sae_assets.orchestration.partitions import asset_key
 from sae_assets.pipeline.stages import STAGES
 
@@ -95,7 +94,7 @@ def main() -> None:
             ("peak_bytes", "MB at most", 1e6),
         ):
             if key in taken:
-                print(f"report   {number_of(taken[key].value) / share:8.1f} {unit}")
+                print(f"report   {taken[key].value / share:8.1f} {unit}")
         print(f"page     {size / 1e6:8.1f} MB")
 
 

@@ -10,7 +10,7 @@ from sae_assets.catalog import Dataset
 from sae_assets.errors import SaeAssetsError, without_class_path
 from sae_assets.orchestration.checks import blocking_checks
 from sae_assets.orchestration.internals import active_backfills, data_versions, partition_states, partitions_not_passed
-from sae_assets.orchestration.metadata import number_of
+from sae_assets.orchestration.metadata import SIZES
 from sae_assets.orchestration.partitions import (
     address_of,
     asset_key,
@@ -287,13 +287,12 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
             if materialization is None or not key or address_of(asset_key(address).path, key).model != address.model:
                 continue
             values: dict[str, Any] = {name: value.value for name, value in materialization.metadata.items()}
-            if "cpu_seconds" in values and "examples_read" in values:
+            if "cpu_seconds" in values and SIZES in values:
                 seconds = values.get("cpu_seconds_of_pass", values["cpu_seconds"])
                 seconds = max(0.0, seconds - values.get("once_cpu_seconds", 0.0))
-                examples, n_bytes = number_of(values["examples_read"]), values.get("stored_bytes")
-                rows = number_of(values.get("table_rows", values.get("dagster/row_count")))  # of earlier versions
-                peak, first = values.get("peak_bytes"), bool(values.get("first_of_process"))
-                whole_bytes = values.get(f"peak_bytes[{READING}]", 0.0)
+                examples, rows = (values[SIZES][size] for size in ("examples", "rows"))
+                n_bytes, peak = values.get("stored_bytes"), values.get("peak_bytes")
+                first, whole_bytes = bool(values.get("first_of_process")), values.get(f"peak_bytes[{READING}]", 0.0)
                 cost = Cost(examples, rows, n_bytes, seconds, peak, first, whole_bytes=whole_bytes)
                 costs.append((values.get("device"), cost))
         if costs or not page.has_more:

@@ -36,6 +36,7 @@ FIXED = (
 SENTENCES, LINE = ("verdict", "row_verdict"), 50
 ROOM = 32  # characters of a name that do not run into what stands beside it; the UI breaks names at spaces alone
 IMPORTED = "imported from older files; L0 counts stored entries only"
+SIZES = "sizes"
 KEPT = "nothing was computed: the file that was there is what would be made now"
 
 
@@ -104,9 +105,9 @@ def shown(name: str, value: Any) -> Any:
     return f"{value:,.0f}" if name in FIXED and isinstance(value, (int, float)) else short(value)
 
 
-def number_of(value: Any) -> Any:
-    """Return a figure as it was before :func:`shown`; histories of earlier versions have numbers."""
-    return int(value.replace(",", "")) if isinstance(value, str) else value
+def sizes(examples: int, rows: int) -> dg.JsonMetadataValue:
+    """Return what forecasts go by, as numbers: the UI plots none of JSON, and programs read no texts."""
+    return dg.MetadataValue.json({"examples": examples, "rows": rows})
 
 
 def short(value: Any) -> Any:
@@ -133,6 +134,7 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
     return {
         **{label(name): shown(name, value) for name, value in counts(item).items()},
         **{name: shown(name, value) for name, value in {**making, "table_rows": rows}.items()},
+        **({SIZES: sizes(making["examples_read"], rows)} if "examples_read" in making else {}),
         "fingerprint": item.provenance.fingerprint,
     }
 

@@ -14,7 +14,7 @@ from sae_assets.commands.session import open_session
 from sae_assets.orchestration.assets.factory import build_assets
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.instance.home import open_instance
-from sae_assets.orchestration.metadata import number_of
+from sae_assets.orchestration.metadata import SIZES
 from sae_assets.orchestration.partitions import asset_key, keys_of, multi_key
 from sae_assets.pipeline.stages import ORDER, STAGES, sparse_activations
 from sae_assets.settings import load_settings
@@ -60,7 +60,10 @@ def test_every_materialization_says_what_it_is(instance, stage):
     metadata = latest(instance, stage).metadata
     for name in ("stored_bytes", "seconds", "rows_per_second"):
         assert isinstance(metadata[name].value, (int, float)), name
-    assert number_of(metadata["table_rows"].value) >= 0
+    sizes = metadata[SIZES].value
+    assert {name: metadata[name].value for name in ("table_rows", "examples_read")} == {
+        "table_rows": f"{sizes['rows']:,}", "examples_read": f"{sizes['examples']:,}"
+    }  # fmt: skip
     if STAGES[stage].glance is not None:
         assert next(iter(metadata)) == "glance", "the picture is not first"
     assert metadata["dagster/uri"].value.endswith((".parquet", ".pt", ".html"))

@@ -19,7 +19,7 @@ from sae_assets.commands.session import open_session
 from sae_assets.datasets.records import Record
 from sae_assets.orchestration import history
 from sae_assets.orchestration.history import costs_of
-from sae_assets.orchestration.metadata import number_of
+from sae_assets.orchestration.metadata import SIZES, sizes
 from sae_assets.orchestration.partitions import asset_key
 from sae_assets.pipeline.forecast import Cost, effort_of, forecast, peak_after, peak_of_more
 from sae_assets.pipeline.measuring import READING, PassMeter
@@ -241,7 +241,7 @@ def test_a_plan_says_what_it_is_expected_to_cost_and_its_runs_say_it_beside_what
     before = recorded(places)
     for name, each in stages.items():
         files = before[name].values()
-        assert each["rows"] == pytest.approx(sum(number_of(values["table_rows"]) for values in files))
+        assert each["rows"] == pytest.approx(sum(values[SIZES]["rows"] for values in files))
         assert each["bytes"] == pytest.approx(sum(values["stored_bytes"] for values in files))
         assert each["peak_bytes"] == max(values["peak_bytes"] for values in files) > 0
     assert invoke(places, "materialize", "-d", "small", "--force", *last).exit_code == 0
@@ -263,7 +263,7 @@ def test_costs_are_of_the_model_and_of_the_device_of_the_latest(tmp_path: Path, 
 
         def report(model: str, device: str, seconds: float, **more: Any) -> None:
             partition = dg.MultiPartitionKey({"model": model, "chunk": "0000"})
-            metadata = {"cpu_seconds": seconds, "examples_read": 6, "device": device, **more}
+            metadata = {"cpu_seconds": seconds, SIZES: sizes(6, 12), "device": device, **more}
             session.instance.report_runless_asset_event(
                 dg.AssetMaterialization(asset_key(address), partition=partition, metadata=metadata)
             )
@@ -271,15 +271,14 @@ def test_costs_are_of_the_model_and_of_the_device_of_the_latest(tmp_path: Path, 
         assert costs_of(session.instance, address) == []
         report("clip-mini", "cuda", 1.0)
         report("clip-mini", "cpu", 8.0, cpu_seconds_of_pass=16.0, first_of_process=True)
-        counted = {"examples_read": "1,006", "table_rows": "2,000"}  # an earlier version wrote numbers
-        report("clip-mini", "cpu", 8.0, **counted)
+        report("clip-mini", "cpu", 8.0, **{SIZES: sizes(1006, 2000)})
         report("clip-mini", "cpu", 8.0, once_cpu_seconds=5.0, peak_bytes=9.0, **{f"peak_bytes[{READING}]": 4.0})
         for _ in range(9):
             report("other", "cpu", 99.0)
         assert costs_of(session.instance, address) == [
-            Cost(6, cpu_seconds=3.0, peak_bytes=9.0, whole_bytes=4.0),  # what is done once per model comes no more
+            Cost(6, 12, cpu_seconds=3.0, peak_bytes=9.0, whole_bytes=4.0),  # what is done once per model comes no more
             Cost(1006, 2000, cpu_seconds=8.0),
-            Cost(6, cpu_seconds=16.0, first=True),
+            Cost(6, 12, cpu_seconds=16.0, first=True),
         ]
         assert costs_of(session.instance, replace(address, model="nobody")) == []
 
