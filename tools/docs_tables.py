@@ -73,16 +73,21 @@ def format_table() -> Rows:
         yield f"`{one.name}`", files + (f", or with `{one.single}`" if one.single else "")
 
 
+def _commands() -> dict[str, Any]:
+    """Return commands by name, without those that stand for a former name."""
+    every = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return {name: command for name, command in every.items() if not command.hidden}
+
+
 def commands() -> Rows:
     yield "command", "does"
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in _commands().items():
         yield f"`{name}`", " ".join((command.help or "").split())
 
 
 def common_options() -> Rows:
     yield "option", "means", "default", "not of"
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    commands = {name: getattr(command, "declared", command) for name, command in commands.items()}
+    commands = {name: getattr(command, "declared", command) for name, command in _commands().items()}
     taken = {name: {spelt: one for one in command.params for spelt in one.opts} for name, command in commands.items()}
     for option in COMMON:
         parameter = next(parameters[option] for parameters in taken.values() if option in parameters)
@@ -91,7 +96,7 @@ def common_options() -> Rows:
 
 def options() -> Rows:
     yield "option", "means", "default"
-    for parameter in typer.main.get_command(app).commands["materialize"].declared.params:  # type: ignore[attr-defined]
+    for parameter in _commands()["materialize"].declared.params:
         if not set(parameter.opts) & set(COMMON):
             names = sorted(parameter.opts, key=lambda name: (not name.startswith("--"), -len(name)))
             yield _codes(names), *_help(parameter)

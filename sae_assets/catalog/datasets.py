@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, StringConstraints, field_validator
 from pydantic import model_validator as check_model
 
 from sae_assets.catalog.detection import Controls, Detection
@@ -130,7 +130,11 @@ class Backfills(Entry):
 
     cron: CronExpression = Field("0 2 * * *", description="when what is missing or stale is made (UTC)")
     repair_cron: CronExpression = Field("30 5 * * *", description="the same with what failed before")
-    verify_cron: CronExpression = Field("0 4 * * 0", description="when all registered examples are hashed again")
+    check_cron: CronExpression = Field(
+        "0 4 * * 0",
+        validation_alias=AliasChoices("check_cron", "verify_cron"),  # the second: its name in catalogs of before
+        description="when all registered examples are hashed again",
+    )
     partitions_per_tick: int = Field(200, ge=1, description="most chunk partitions in one backfill")
 
 
@@ -227,7 +231,7 @@ class Dataset(NamedEntry):
     backfills: Backfills = Field(
         Backfills(), description="what the schedules do, which ship switched off; times are cron expressions"
     )
-    published: Published | None = Field(None, description="figures that `sae-assets check` compares")
+    published: Published | None = Field(None, description="figures that `sae-assets inspect` compares")
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = Field(
         (), description="e-mail addresses or `team:NAME`, shown in the UI"
     )

@@ -27,7 +27,7 @@ def _expect_all(manifest: Manifest, reader: "Reader") -> None:
     if gone:
         raise DatasetError(
             f"Data set {reader.name!r}: chunk {manifest.key} was registered with {len(gone)} example(s) that "
-            f"the data set no longer names, or names wrongly (sae-assets check {reader.name}). Put them back, or "
+            f"the data set no longer names, or names wrongly (sae-assets inspect {reader.name}). Put them back, or "
             f"remove the chunk (sae-assets remove {reader.name} --chunks {manifest.key} --yes); a chunk never changes.",
             gone[:20],
         )

@@ -21,7 +21,7 @@ from sae_assets.storage.provenance import digest
 
 FOLDER = "chunks"
 SCHEMA_VERSION, HASH = 1, "sha256"
-MENDED = "sae-assets verify --repair writes it anew where the chunk's files tell what it said"
+MENDED = "sae-assets verify --mend writes it anew where the chunk's files tell what it said"
 REMOVED = ".removed"  # stands where a removed chunk's manifest was, so that its number is not given again
 
 

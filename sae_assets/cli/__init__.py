@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from sae_assets.cli import (  # noqa: F401
-    check,
     close_chunk,
     compare,
     demo,
@@ -17,6 +16,7 @@ from sae_assets.cli import (  # noqa: F401
     export_detector,
     find,
     import_,
+    inspect,
     materialize,
     plan,
     protocol,

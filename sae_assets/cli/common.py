@@ -22,8 +22,8 @@ GOES_ON = "Interrupted, what was made stays; the same command goes on from there
 FAILED, MISUNDERSTOOD = 1, 2
 EXIT_CODES = {
     "0": "done (also where nothing was to do)",
-    f"{FAILED}": "a run failed, a file is damaged (`verify`), a data set is not sound (`check`), an input could not be "
-    "looked at (`detect`), something cannot be read or written",
+    f"{FAILED}": "a run failed, a file is damaged (`verify`), a data set is not sound (`inspect`), an input could not "
+    "be looked at (`detect`), something cannot be read or written",
     f"{MISUNDERSTOOD}": "the request cannot be understood: unknown option or name, value out of range, a device that "
     "is not there, a catalog with mistakes",
     ", ".join(str(FIRST_CODE + number) for number in SIGNALS): "interrupted by Ctrl-C, by SIGTERM: what was made "

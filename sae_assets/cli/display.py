@@ -76,7 +76,7 @@ def print_verified(verified: "Verified") -> None:
         if paths:
             echo(f"{len(paths)} files are {what}.")
     if verified.mendable:
-        echo(advice("To mend what can be mended: sae-assets verify --repair"))
+        echo(advice("To mend what can be mended: sae-assets verify --mend"))
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""``verify`` reads every file back; only a repair changes anything."""
+"""``verify`` reads every file back; only `--mend` changes anything."""
 
 from typing import Annotated
 
@@ -22,12 +22,13 @@ from sae_assets.cli.display import print_verified
 
 @app.command(rich_help_panel=STORED)
 def verify(
-    repair: Annotated[
+    mend: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Make damaged files and manifests again, seal those of earlier versions, clean up."
+            "--mend", help="Make damaged files and manifests again, seal those of earlier versions, clean up."
         ),
     ] = False,
+    repair: Annotated[bool, typer.Option("--repair", hidden=True)] = False,  # its name in earlier versions
     home: Home = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
@@ -37,9 +38,9 @@ def verify(
     with errors_without_traceback(as_json, debug):
         verified = commands.verifying.verify_home(home, catalog)
         runs = 0
-        if repair and verified.mendable:
+        if (mend or repair) and verified.mendable:
             with commands.session.open_session(home, catalog) as session:
-                runs = commands.verifying.repair(session, verified)
+                runs = commands.verifying.mend(session, verified)
             verified = commands.verifying.verify_home(home, catalog)
         if as_json:
             damaged = {path: advice(problem) for path, problem in verified.damaged.items()}

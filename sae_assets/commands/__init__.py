@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from sae_assets.package import submodule
 
 if TYPE_CHECKING:
-    from sae_assets.commands import checking as checking
     from sae_assets.commands import comparing as comparing
     from sae_assets.commands import concept_figures as concept_figures
     from sae_assets.commands import figures as figures
     from sae_assets.commands import importing as importing
+    from sae_assets.commands import inspecting as inspecting
     from sae_assets.commands import plans as plans
     from sae_assets.commands import protocols as protocols
     from sae_assets.commands import removing as removing

@@ -34,8 +34,8 @@ def compare(session: Session, names: Sequence[str]) -> dict[str, Any]:
     if len(datasets) > 1:
         raise CatalogError(f"Results are of data sets {', '.join(sorted(datasets))}; those of one are compared.")
     if len(addresses) < 2:
-        named = ", ".join(map(label_of, addresses)) or "none that were made"
-        raise CatalogError(f"Found {named}, expected results of at least two: dataset/token_kind/model, once each.")
+        named = f"one result, {label_of(addresses[0])}" if addresses else "no results"
+        raise CatalogError(f"Found {named}. Comparing takes two or more, each named once: dataset/token_kind/model.")
     counts = {address: _counts(session, address) for address in addresses}
     units = {address: session.store.read(address).artifact.unit_ids.tolist() for address in addresses}
     concepts = session.store.read(addresses[0]).artifact.concepts

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import Stored
 
 
-ANEW = "It can be written anew from the chunk's examples and labels. Run: sae-assets verify --repair"
+ANEW = "It can be written anew from the chunk's examples and labels. Run: sae-assets verify --mend"
 BACKUP = "Nothing here can make it again: restore it from a backup, or begin anew after sae-assets remove {} --all"
 
 
@@ -65,7 +65,7 @@ class Verified:
 
     @property
     def mendable(self) -> bool:
-        """Return whether :func:`repair` has anything to do."""
+        """Return whether :func:`mend` has anything to do."""
         return bool(self.remade or self.rewritten or self.unsealed or self.leftovers)
 
     def to_json(self) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def _compare(
             verified.remade.append(address)
 
 
-def repair(session: "Session", verified: Verified) -> int:
+def mend(session: "Session", verified: Verified) -> int:
     """Remove what is damaged and make it again, seal files of earlier versions, remove leftovers; runs made.
 
     What was imported is left, and so are manifests of which no files tell: nothing here can make them again.

@@ -1,7 +1,7 @@
 """A table says which concepts are true of an example: by 0/1 columns, or by one column with a list of labels.
 
 Shared by the layouts whose columns the catalog names. Labels that are not concepts of the data set are skipped but
-counted, so that ``check`` can report them.
+counted, so that ``inspect`` can report them.
 """
 
 import json

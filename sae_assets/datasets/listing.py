@@ -116,7 +116,7 @@ def expect_no_lookalike(entry: Dataset, listing: Listing, optional: Sequence[str
 
 
 def odd_columns(listing: Listing, optional: Sequence[str]) -> list[str]:
-    """Return what ``check`` says of columns that need not be there: those whose name is nearly one's, and those that
+    """Return what ``inspect`` says of columns that need not be there: those whose name is nearly one's, and those that
     only some lines have.
     """
     lacking = {column: sum(column not in line.cells for line in listing.lines) for column in optional}

@@ -74,7 +74,7 @@ class Reader(ABC):
         """
 
     def remarks(self) -> list[str]:
-        """Return what is odd in the files and yet keeps nothing from being made, for ``check``; may read
+        """Return what is odd in the files and yet keeps nothing from being made, for ``inspect``; may read
         annotations."""
         return []
 

@@ -46,7 +46,7 @@ def words_of(text: str) -> list[Span]:
 
 
 def odd_texts(texts: Sequence[tuple[str, str]]) -> list[str]:
-    """Return what ``check`` says of texts, each with its split: those that stand there again, and what programs write
+    """Return what ``inspect`` says of texts, each with its split: those that stand there again, and what programs write
     where there is none.
     """
     splits: dict[str, list[str]] = {}

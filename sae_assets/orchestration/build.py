@@ -11,10 +11,10 @@ import dagster as dg
 from sae_assets.catalog import Catalog
 from sae_assets.orchestration.assets.factory import build_assets
 from sae_assets.orchestration.automation.alerts import build_alerts
+from sae_assets.orchestration.automation.content_checks import build_content_checks
 from sae_assets.orchestration.automation.follow import build_follow
 from sae_assets.orchestration.automation.schedules import build_schedules
 from sae_assets.orchestration.automation.sensors import build_sensors
-from sae_assets.orchestration.automation.verification import build_verification
 from sae_assets.orchestration.io_manager import ArtifactIOManager
 from sae_assets.orchestration.resources import ComputeResource, StoreResource
 from sae_assets.settings import Settings, device_name, format_name, load_settings, memory_budget_mb
@@ -40,12 +40,12 @@ def default_resources(
 
 def build_definitions(catalog: Catalog, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Return everything of a catalog that Dagster loads; ``resources`` override the default ones by name."""
-    verification = list(build_verification(catalog))
+    content_checks = list(build_content_checks(catalog))
     return dg.Definitions(
         assets=list(build_assets(catalog)),
-        asset_checks=[check for check, _ in verification],
+        asset_checks=[check for check, _ in content_checks],
         sensors=[*build_sensors(catalog), *build_follow(catalog), *build_alerts()],
-        schedules=[*build_schedules(catalog), *(schedule for _, schedule in verification)],
+        schedules=[*build_schedules(catalog), *(schedule for _, schedule in content_checks)],
         resources={**default_resources(), **(resources or {})},
         # One process per run: steps of a run are short, and another process would load torch again for each.
         executor=dg.in_process_executor,

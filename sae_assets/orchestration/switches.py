@@ -11,18 +11,19 @@ class Switch:
 
     Attributes:
         action: what its name says after the data set's; looks: when, by keys of the catalog; does: one sentence, for
-            the UI; former: how its name began and ended before the data set's name came first; None of one for
-            all data sets, whose name is its action.
+            the UI; former: its names in earlier versions, with ``{}`` in the data set's place.
+        of_each: there is one of each data set; else one of all, whose name is its action.
     """
 
     action: str
     looks: str
     does: str
-    former: tuple[str, str] | None = None
+    former: tuple[str, ...] = ()
+    of_each: bool = True
 
     def name(self, dataset: str = "") -> str:
         """Return the name under which Dagster keeps whether it is on."""
-        return self.action if self.former is None else name_of(dataset, self.action)
+        return name_of(dataset, self.action) if self.of_each else self.action
 
     @property
     def description(self) -> str:
@@ -34,47 +35,58 @@ REGISTER = Switch(
     "register_chunks",
     "every `arrivals.check_every_seconds`",
     "Registers new examples as chunks (partitions); computes nothing.",
-    ("register_", "_chunks"),
+    ("register_{}_chunks",),
 )
 FOLLOW = Switch(
     "follow",
     "at least every 30 s",
     "Requests what is missing or stale, each asset once what it reads is there and at rest.",
-    ("follow_", ""),
+    ("follow_{}",),
 )
 BACKFILL = Switch(
     "backfill",
     "at `backfills.cron`",
     "Launches one backfill of what is missing or stale; what failed before is left out, aggregates until something "
     "they read was made since.",
-    ("backfill_", ""),
+    ("backfill_{}",),
 )
 REPAIR = Switch(
     "repair",
     "at `backfills.repair_cron`",
     "Launches one backfill of what is missing or stale, and what failed before is tried again.",
-    ("repair_", ""),
+    ("repair_{}",),
 )
-VERIFY = Switch(
-    "verify_contents",
-    "at `backfills.verify_cron`",
+CHECK_CONTENTS = Switch(
+    "check_contents",
+    "at `backfills.check_cron`",
     "Hashes every registered example again; a check names what changed or vanished.",
-    ("verify_", "_contents"),
+    ("verify_{}_contents", "{}__verify_contents"),
 )
 ALERT = Switch(
     "post_failed_runs",
     "at every failed run",
     "Posts the run as JSON to the address in SAE_ASSETS_WEBHOOK_URL (one switch for all data sets).",
+    of_each=False,
 )
-SWITCHES = (REGISTER, FOLLOW, BACKFILL, REPAIR, VERIFY, ALERT)
+SWITCHES = (REGISTER, FOLLOW, BACKFILL, REPAIR, CHECK_CONTENTS, ALERT)
 
 
 def renamed(name: str) -> str | None:
-    """Return today's name of a switch that is called as before the data set's name came first; None of any other."""
+    """Return today's name of a switch that is called as in an earlier version; None of any other.
+
+    A name that a switch has today is none of those: of a data set `follow_birds` there is `follow_birds__follow`.
+    """
+    if any(_dataset(name, switch.name("{}")) for switch in SWITCHES):
+        return None
     for switch in SWITCHES:
-        if switch.former is not None:
-            before, after = switch.former
-            dataset = name.removeprefix(before).removesuffix(after)
-            if dataset and name == f"{before}{dataset}{after}":
+        for pattern in switch.former:
+            if dataset := _dataset(name, pattern):
                 return switch.name(dataset)
     return None
+
+
+def _dataset(name: str, pattern: str) -> str:
+    """Return what stands in a name where the pattern has ``{}``; empty if they do not fit."""
+    before, _, after = pattern.partition("{}")
+    dataset = name.removeprefix(before).removesuffix(after)
+    return dataset if name == f"{before}{dataset}{after}" else ""

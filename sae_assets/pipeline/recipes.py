@@ -128,7 +128,7 @@ def chunks_read(
         raise DatasetError(
             f"Data set {dataset!r}: the materialized chunks hold no calibration examples (train {total['train']}, "
             f"cal 0, test {total['test']}). Statistics and thresholds are fitted on split 'cal': materialize the "
-            f"chunks that hold such examples (`sae-assets check {dataset}` counts them per split)."
+            f"chunks that hold such examples (`sae-assets inspect {dataset}` counts them per split)."
         )
     if allow_missing:
         for name in stage.chunk_inputs:

@@ -1,7 +1,7 @@
 """Everything that a model's files or its SAE's may say of how the weights were trained, beside what is used here.
 
 A property is what changes rows without an error. Libraries tell those of their models (``Library.properties``),
-``training`` adds what the SAE's checkpoint says; ``check --models`` shows them all, and what differs is a warning.
+``training`` adds what the SAE's checkpoint says; ``inspect --models`` shows them all, and what differs is a warning.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ OF_ALL = (PLACE, MODEL, ACTIVATION, DTYPE)
 OF = {"image": (*OF_ALL, NORMALISATION, INTERPOLATION, SIZE, RESIZE), "text": (*OF_ALL, TOKENIZER, BOS, LENGTH)}
 
 NOTHING, NOT_KNOWN = "nothing", "not known"
-LISTED = "is shown by `check --models`"
+LISTED = "is shown by `inspect --models`"
 # By property: which of the model's files say it, which SAEs' files do, and what comes of a difference.
 KNOWN = {
     PLACE: (

@@ -94,6 +94,11 @@ def test_user_fields_are_merged_one_by_one(tmp_path: Path) -> None:
     assert after.models["clip"] == before.models["clip"]
 
 
+def test_a_key_may_have_its_former_name(tmp_path: Path) -> None:
+    daily = {"datasets": {"clevr_mini": {"backfills": {"verify_cron": "0 5 * * *"}}}}
+    assert load_catalog(user_catalog(tmp_path, daily)).datasets["clevr_mini"].backfills.check_cron == "0 5 * * *"
+
+
 def test_lists_are_replaced_not_joined(tmp_path: Path) -> None:
     """A user's list of concepts is the list, in the user's order."""
     catalog = load_catalog(user_catalog(tmp_path, {"datasets": {"clevr_mini": {"concepts": ["shape::cube"]}}}))

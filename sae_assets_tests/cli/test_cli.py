@@ -29,6 +29,14 @@ def test_help_names_every_command_and_version_is_printed():
     assert runner.invoke(app, ["--version"]).output.strip() == f"sae-assets {sae_assets.__version__}"
 
 
+def test_a_former_name_of_a_command_does_the_same_and_is_not_listed():
+    runner = CliRunner()
+    former, today = (runner.invoke(app, [name, "moods_mini", "--json"]) for name in ("check", "inspect"))
+    assert former.exit_code == today.exit_code == 0
+    assert former.stdout == today.stdout and "deprecated" in former.stderr and not today.stderr
+    assert " check " not in runner.invoke(app, ["--help"]).output
+
+
 def test_errors_are_json_when_asked_and_tracebacks_only_with_debug(tmp_path):
     runner = CliRunner()
     result = runner.invoke(app, ["status", "-d", "clevr", "--home", str(tmp_path), "--json"])

@@ -324,7 +324,7 @@ def test_ids_as_numbers_or_texts(tmp_path: Path, of_image: Any, of_part: Any) ->
 
 
 def test_annotations_that_name_no_image_are_counted(tmp_path: Path) -> None:
-    """Some: said by ``check``; all: refused. One id of two images, and of two categories, is refused."""
+    """Some: said by ``inspect``; all: refused. One id of two images, and of two categories, is refused."""
     images = [{"id": 1, "file_name": "1.jpg"}]
     parts = [{"image_id": 1, "segmentation": LEFT}, {"image_id": 7, "segmentation": LEFT}]
     reader = kites(tmp_path, images, parts, "1.jpg")
@@ -338,7 +338,7 @@ def test_annotations_that_name_no_image_are_counted(tmp_path: Path) -> None:
 
 
 def test_outlines_of_another_size(tmp_path: Path) -> None:
-    """Wholly outside: refused; further out than a hand slips: said by ``check``."""
+    """Wholly outside: refused; further out than a hand slips: said by ``inspect``."""
     images = [{"id": 1, "file_name": "1.jpg"}]
     away = [[30, 20, 40, 20, 40, 30]]
     with pytest.raises(DatasetError, match=r"annotation 0 of '1\.jpg': a polygon lies outside of its image of 8x6"):

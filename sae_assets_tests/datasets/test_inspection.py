@@ -199,7 +199,7 @@ def test_labels_that_are_no_concept_are_counted(tmp_path: Path) -> None:
 def test_labels_that_are_no_concept_are_printed(tmp_path: Path) -> None:
     """The most frequent of those that look like no concept."""
     file = catalog(texts(tmp_path / "data"), concepts=["joy", "love"], published=None)
-    result = CliRunner().invoke(app, ["check", "mine", "--catalog", file])
+    result = CliRunner().invoke(app, ["inspect", "mine", "--catalog", file])
     assert result.exit_code == 0 and "1 other label(s) that are no concept: fear (1)" in result.stdout
 
 
@@ -207,7 +207,7 @@ def test_labels_that_are_no_concept_are_printed(tmp_path: Path) -> None:
 def test_command_ends_well_where_all_agrees(tmp_path: Path, options: list[str]) -> None:
     """Exit code 0, with the figures beside the published ones."""
     file = catalog(texts(tmp_path / "data"), published=CORRECT)
-    result = CliRunner().invoke(app, ["check", "MINE", "--catalog", file, *options])
+    result = CliRunner().invoke(app, ["inspect", "MINE", "--catalog", file, *options])
     assert result.exit_code == 0, result.output
     if "--json" in options:
         assert json.loads(result.stdout)["mine"]["splits"] == {"train": 1, "cal": 2, "test": 4}
@@ -219,7 +219,7 @@ def test_command_ends_well_where_all_agrees(tmp_path: Path, options: list[str]) 
 def test_command_fails_where_figures_differ(tmp_path: Path) -> None:
     """Exit code 1, and what differs."""
     file = catalog(texts(tmp_path / "data"), published={**CORRECT, "cal": 3})
-    result = CliRunner().invoke(app, ["check", "mine", "--catalog", file])
+    result = CliRunner().invoke(app, ["inspect", "mine", "--catalog", file])
     assert result.exit_code == 1
     assert "cal: 2 examples, published are 3" in result.stdout
 
@@ -228,13 +228,13 @@ def test_command_fails_for_bad_files_and_missing_data(tmp_path: Path) -> None:
     """Exit code 1; a data set that cannot be opened does not hide the others; an unknown one is a request's mistake."""
     file = catalog(texts(tmp_path / "data"))
     (tmp_path / "data/texts/text_0.txt").write_bytes(b"\xff")
-    assert CliRunner().invoke(app, ["check", "mine", "--catalog", file]).exit_code == 0
-    assert CliRunner().invoke(app, ["check", "mine", "--catalog", file, "--files"]).exit_code == 1
+    assert CliRunner().invoke(app, ["inspect", "mine", "--catalog", file]).exit_code == 0
+    assert CliRunner().invoke(app, ["inspect", "mine", "--catalog", file, "--files"]).exit_code == 1
     file = catalog(tmp_path / "nowhere")
-    result = CliRunner().invoke(app, ["check", "mine", "clevr_mini", "--catalog", file])
+    result = CliRunner().invoke(app, ["inspect", "mine", "clevr_mini", "--catalog", file])
     assert result.exit_code == 1
     assert "does not exist" in result.stdout and "color::blue" in result.stdout
-    assert CliRunner().invoke(app, ["check", "nobody", "--catalog", file]).exit_code == 2
+    assert CliRunner().invoke(app, ["inspect", "nobody", "--catalog", file]).exit_code == 2
 
 
 def test_published_counts_need_only_the_table(tmp_path: Path) -> None:

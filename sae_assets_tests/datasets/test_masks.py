@@ -99,7 +99,7 @@ def test_palette_counts_by_its_colours(tmp_path: Path) -> None:
 
 
 def test_many_values_are_asked_about(tmp_path: Path) -> None:
-    """``check`` names the mask, the values and both ways out."""
+    """``inspect`` names the mask, the values and both ways out."""
     numbers = np.zeros((6, 8), np.uint8)
     numbers[:, :4], numbers[3:, 4:], numbers[0] = 3, 7, 255
     masked(tmp_path, numbers)

@@ -81,7 +81,7 @@ FOLDERS = {"train/joy": ["what joy", "fun"], "cal/joy": ["merry"], "cal/other": 
 
 
 def test_a_layout(copied: Path) -> None:
-    """``check`` counts its examples with their labels, and a catalog without it would name it among the layouts."""
+    """``inspect`` counts its examples with their labels, and a catalog without it would name it among the layouts."""
     carry_out("Add a layout", copied)
     for folder, texts in FOLDERS.items():
         for number, text in enumerate(texts):
@@ -92,8 +92,8 @@ def test_a_layout(copied: Path) -> None:
         "root": "data", "layout": "folders", "modality": "text", "concepts": ["joy", "other"], "models": ["gemma-mini"],
     }  # fmt: skip
     catalog = write_catalog(copied, datasets={"mine": entry})
-    check = ["-c", "from sae_assets.cli import run; run()", "check", "mine", "--files", "--json", "--catalog", catalog]
-    found = json.loads(run(copied, *check))["mine"]
+    command = ["-c", "from sae_assets.cli import run; run()", "inspect", "mine", "--files", "--json"]
+    found = json.loads(run(copied, *command, "--catalog", catalog))["mine"]
     assert (found["sound"], found["splits"]) == (True, {"train": 2, "cal": 2, "test": 1})
     assert found["files"]["read"] == 5 and found["files"]["bad"] == []
     counts = {name: [count[split] for split in ("train", "cal", "test")] for name, count in found["concepts"].items()}

@@ -210,9 +210,9 @@ def test_json_has_the_documented_keys(home):
         "unit": json.loads(run("unit", "small", "clip-mini", "0", "--json", *places(home))),
         "protocol": json.loads(run("protocol", "netdissect", "small", "clip-mini", "--json", *places(home))),
         "verify": json.loads(run("verify", "--json", *places(home))),
-        "check": {
+        "inspect": {
             "error": "",
-            **json.loads(run("check", "small", "--files", "--models", "--json", *places(home)))["small"],
+            **json.loads(run("inspect", "small", "--files", "--models", "--json", *places(home)))["small"],
         },
         "register": json.loads(run("register", "-d", "small", "--json", *places(home)))["small"],
         "remove": json.loads(run("remove", "small", "--all", "--json", *places(home))),

@@ -1,4 +1,4 @@
-"""Damages of annotations, each of which must be refused, be remarked by ``check``, or change nothing that is read.
+"""Damages of annotations, each of which must be refused, be remarked by ``inspect``, or change nothing that is read.
 
 A file of somebody's has no hash: a label that became another label, or a row that is gone, leaves no trace, and is not
 drawn here. What is drawn leaves one: another type, a missing or misspelt key or column, a cell that is no value of its
@@ -64,7 +64,7 @@ class World:
 
     Attributes:
         file: what is damaged; content: its tree (lists and mappings), or rows of cells.
-        write: the content as text; read: what of the data set figures depend on, and what ``check`` remarks.
+        write: the content as text; read: what of the data set figures depend on, and what ``inspect`` remarks.
     """
 
     file: Path

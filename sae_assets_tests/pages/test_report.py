@@ -374,7 +374,7 @@ def test_results_that_cannot_be_compared(made: Places, tmp_path: Path) -> None:
     """Results alone, those of two data sets, and names that are none are refused, with what was expected."""
     places = {**made, "catalog": with_packaged(made["catalog"], tmp_path / "catalog.yaml")}
     for names, said in (
-        (["small"], "Found small/patch/clip-mini, expected results of at least two"),
+        (["small"], "Found one result, small/patch/clip-mini. Comparing takes two or more"),
         (["small/patch/clip-mini", "small/patch/clip-mini"], "at least two"),
         (["small/patch"], "dataset/token_kind/model"),
         (["smal/patch/clip-mini", "small"], "small"),

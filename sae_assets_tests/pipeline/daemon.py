@@ -111,7 +111,7 @@ def switch_on(instance: dg.DagsterInstance, running: Daemon, *names: str) -> Non
     repository = RemoteRepositoryOrigin(location, "__repository__")
     for name in names:
         kind, data = InstigatorType.SENSOR, SensorInstigatorData()
-        if name.endswith(("__backfill", "__repair", "__verify_contents")):
+        if name.endswith(("__backfill", "__repair", "__check_contents")):
             kind, data = InstigatorType.SCHEDULE, ScheduleInstigatorData("* * * * *", time.time() - MINUTE)
         origin = repository.get_instigator_origin(name)
         instance.add_instigator_state(InstigatorState(origin, kind, InstigatorStatus.RUNNING, data))

@@ -457,6 +457,6 @@ def test_all_switches_ship_off(living):
     repository = build_definitions(session.catalog, session.resources).get_repository_def()
     switches = [*repository.sensor_defs, *repository.schedule_defs]
     names = {switch.name for switch in switches}
-    wanted = {"register_chunks", "follow", "backfill", "repair", "verify_contents"}
+    wanted = {"register_chunks", "follow", "backfill", "repair", "check_contents"}
     assert {f"small__{name}" for name in wanted} <= names
     assert {str(switch.default_status.value) for switch in switches} == {"STOPPED"}

@@ -12,7 +12,7 @@ from sae_assets_tests.helpers.permissions import read_only
 from sae_assets_tests.helpers.swift import SHIPPED
 
 pytestmark = pytest.mark.slow
-LOOKS = [["show", "small", "clip-mini", "thresholds"], ["verify"], ["verify", "--repair"]]
+LOOKS = [["show", "small", "clip-mini", "thresholds"], ["verify"], ["verify", "--mend"]]
 WORK = [
     ["status", "-d", "small"],
     ["materialize", "-d", "small"],

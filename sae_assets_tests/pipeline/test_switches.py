@@ -25,7 +25,7 @@ from sae_assets.catalog.names import name_of
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.automation.backfills import look_at_files
 from sae_assets.orchestration.instance.home import open_instance
-from sae_assets.orchestration.switches import BACKFILL, FOLLOW, SWITCHES, VERIFY, renamed
+from sae_assets.orchestration.switches import BACKFILL, CHECK_CONTENTS, FOLLOW, SWITCHES, renamed
 from sae_assets.settings import load_settings
 from sae_assets_tests.helpers.homes import Places
 from sae_assets_tests.strategies import PROPERTY
@@ -33,7 +33,7 @@ from sae_assets_tests.strategies import PROPERTY
 SENSOR, SCHEDULE = InstigatorType.SENSOR, InstigatorType.SCHEDULE
 RUNNING, STOPPED = InstigatorStatus.RUNNING, InstigatorStatus.STOPPED
 DATASETS = st.from_regex(r"[a-c][a-cA_0]{0,6}", fullmatch=True)
-ACTIONS = [switch.action for switch in SWITCHES if switch.former is not None]
+ACTIONS = [switch.action for switch in SWITCHES if switch.of_each]
 
 
 @settings(PROPERTY, max_examples=100)
@@ -52,9 +52,11 @@ def test_switches_of_data_sets_whose_names_begin_alike_stand_together():
 
 def test_former_names_are_known_and_no_other():
     assert renamed("follow_clevr_mini") == FOLLOW.name("clevr_mini") == "clevr_mini__follow"
-    assert renamed("verify_follow_contents") == VERIFY.name("follow") and renamed("verify_birds") is None
+    assert renamed("verify_follow_contents") == CHECK_CONTENTS.name("follow") and renamed("verify_birds") is None
+    assert renamed("birds__verify_contents") == CHECK_CONTENTS.name("birds")
     assert renamed("post_failed_runs") is renamed("follow_") is renamed("mine") is None
-    assert all(renamed(switch.name("birds")) is None for switch in SWITCHES)
+    for dataset in ("birds", "follow_birds", "verify_a"):
+        assert all(renamed(switch.name(dataset)) is None for switch in SWITCHES)
 
 
 def origin(name: str, location: str):

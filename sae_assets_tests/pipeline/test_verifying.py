@@ -1,4 +1,4 @@
-"""``verify`` finds whatever is not as it was made, with and without Dagster's record, and ``--repair`` mends it."""
+"""``verify`` finds whatever is not as it was made, with and without Dagster's record, and ``--mend`` mends it."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_whole_file_of_another_time_is_not_what_dagster_recorded(made: Places) -
     code, found = found_by(made)
     assert code == 1 and list(found["damaged"]) == [str(path)]
     assert "is whole, but not what Dagster recorded" in found["damaged"][str(path)]
-    assert found_by(made, "--repair")[0] == 0
+    assert found_by(made, "--mend")[0] == 0
     assert store.read_file(path) == item  # type: ignore[arg-type]
 
 
@@ -96,8 +96,8 @@ def test_repair_makes_damaged_and_missing_files_again_and_nothing_else(made: Pla
     code, found = found_by(made)
     assert code == 1 and set(found["damaged"]) == {str(path) for path in victims}
     said = invoke(made, "verify")
-    assert said.exit_code == 1 and "--repair" in said.stdout and all(str(path) in said.stderr for path in victims)
-    code, found = found_by(made, "--repair")
+    assert said.exit_code == 1 and "--mend" in said.stdout and all(str(path) in said.stderr for path in victims)
+    code, found = found_by(made, "--mend")
     assert code == 0 and found["damaged"] == {} and found["runs"] == 3
     assert {path: path.read_bytes() for path in files_of(store)} == before
     assert {path for path in before if path.stat().st_mtime_ns != times[path]} == set(victims)
@@ -113,7 +113,7 @@ def test_manifest_that_changed_or_vanished_is_written_anew(made: Places, what: s
     if what == "changed":
         path.write_text(content.replace('"first_index": 0', '"first_index": 6'))
         result = invoke(made, "status", "-d", "small")
-        assert result.exit_code == 1 and "--repair writes it anew" in result.stderr and str(path) in result.stderr
+        assert result.exit_code == 1 and "--mend writes it anew" in result.stderr and str(path) in result.stderr
         result = invoke(made, "remove", "small", "--chunks", "0", "--yes")
         assert result.exit_code == 1 and "is damaged" in result.stderr and path.exists()
     else:
@@ -121,21 +121,21 @@ def test_manifest_that_changed_or_vanished_is_written_anew(made: Places, what: s
     code, found = found_by(made)
     said = "its content is not what its hash says" if what == "changed" else "is not there, though the chunk was made"
     assert code == 1 and list(found["damaged"]) == [str(path)] and said in found["damaged"][str(path)]
-    assert "--repair" in invoke(made, "verify").stdout
-    code, found = found_by(made, "--repair")
+    assert "--mend" in invoke(made, "verify").stdout
+    code, found = found_by(made, "--mend")
     assert (code, found["damaged"], found["runs"]) == (0, {}, 0) and path.read_text() == content
     with open_session(made["home"], made["catalog"]) as session:
         assert all_states(session) == {"current"}
 
 
 def test_manifest_of_a_newer_version_is_named_and_left(made: Places) -> None:
-    """It is not called damaged, and `--repair` writes no older one in its place."""
+    """It is not called damaged, and `--mend` writes no older one in its place."""
     path = store_of(made) / "small/chunks/0000.json"
     newer = path.read_text().replace('"schema_version": 1', '"schema_version": 2')
     path.write_text(newer)
     result = invoke(made, "status", "-d", "small")
     assert result.exit_code == 1 and "schema version 2" in result.stderr and "damaged" not in result.stderr
-    for options in ((), ("--repair",)):
+    for options in ((), ("--mend",)):
         code, found = found_by(made, *options)
         assert code == 1 and "a newer one wrote it" in found["damaged"][str(path)] and path.read_text() == newer
 
@@ -146,7 +146,7 @@ def test_manifest_of_which_no_file_tells_is_left(made: Places) -> None:
     content = path.read_text()
     path.unlink()
     (store_of(made) / "small/labels/0000.parquet").write_bytes(b"")
-    code, found = found_by(made, "--repair")
+    code, found = found_by(made, "--mend")
     assert code == 1 and "restore it from a backup" in found["damaged"][str(path)] and not path.exists()
     other = store_of(made) / "other/chunks/0000.json"
     other.parent.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_manifests_and_files_of_earlier_versions_are_read_and_files_sealed(made:
     code, found = found_by(made)
     assert (code, found["damaged"]) == (0, {}) and len(found["unsealed"]) > 10
     assert "of an earlier version" in invoke(made, "verify").stdout
-    code, found = found_by(made, "--repair")
+    code, found = found_by(made, "--mend")
     assert (code, found["unsealed"], found["damaged"], found["runs"]) == (0, [], {}, 0)
 
 
@@ -201,7 +201,7 @@ def test_temporary_files_of_killed_commands_are_named_and_removed(made: Places) 
         path.write_bytes(b"half a file")
     os.utime(old, (1, 1))
     assert set(found_by(made)[1]["leftovers"]) == {str(dead), str(old)}
-    assert found_by(made, "--repair")[1]["leftovers"] == []
+    assert found_by(made, "--repair")[1]["leftovers"] == []  # as the option was called
     assert not dead.exists() and not old.exists() and mine.exists() and young.exists()
 
 

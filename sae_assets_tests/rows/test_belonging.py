@@ -69,7 +69,7 @@ def at(folder: Path) -> Model:
 
 @pytest.mark.slow
 def test_the_same_tokens_in_another_order(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The packaged model knows its texts by its own tokenizer; ``check --models`` says so of another one."""
+    """The packaged model knows its texts by its own tokenizer; ``inspect --models`` says so of another one."""
     assert doubt_of_texts(at(gemma), TEXTS) == ""
     edited(gemma / "tokenizer.json", in_another_order)
     dataset = load_catalog().datasets["moods_mini"]
@@ -166,7 +166,7 @@ def test_a_chunk_says_it_too_where_it_is_asked(gemma: Path) -> None:
 def test_a_first_chunk_says_whether_the_model_makes_anything_of_its_texts(
     gemma: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As ``check --models`` does, where the weights are not large."""
+    """As ``inspect --models`` does, where the weights are not large."""
     edited(gemma / "tokenizer.json", in_another_order)
     model, dataset = at(gemma), load_catalog().datasets["moods_mini"]
     reader = open_dataset(dataset)

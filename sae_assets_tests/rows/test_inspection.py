@@ -1,4 +1,4 @@
-"""What ``check --models`` finds: files, widths, places, preprocessing, and what comes of one example."""
+"""What ``inspect --models`` finds: files, widths, places, preprocessing, and what comes of one example."""
 
 import json
 import shutil
@@ -59,15 +59,15 @@ def test_command_looks_at_models(tmp_path: Path, tiny: Path, pictures: ClevrFold
     dataset = json.loads(pictures.entry().model_dump_json(exclude_defaults=True))
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(yaml.safe_dump({"models": {"tiny": model}, "datasets": {"pictures": dataset}}))
-    result = CliRunner().invoke(app, ["check", "pictures", "--models", "--catalog", str(catalog)])
+    result = CliRunner().invoke(app, ["inspect", "pictures", "--models", "--catalog", str(catalog)])
     assert result.exit_code == 0, result.output
     assert "model tiny: block 1 of" in result.stdout and "first example: 16 patch rows, mean L0" in result.stdout
     assert "preprocessing: mean" in result.stdout
     sae.write_bytes(b"no SAE")
-    result = CliRunner().invoke(app, ["check", "pictures", "--models", "--json", "--catalog", str(catalog)])
+    result = CliRunner().invoke(app, ["inspect", "pictures", "--models", "--json", "--catalog", str(catalog)])
     assert result.exit_code == 1
     assert "is not a CLIP-Scope checkpoint" in json.loads(result.stdout)["pictures"]["models"]["tiny"]["problems"][0]
-    assert CliRunner().invoke(app, ["check", "pictures", "--catalog", str(catalog)]).exit_code == 0
+    assert CliRunner().invoke(app, ["inspect", "pictures", "--catalog", str(catalog)]).exit_code == 0
 
 
 def test_texts(transformer: Callable[[str], Path], tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_texts(transformer: Callable[[str], Path], tmp_path: Path) -> None:
 
 
 def test_tokenizer_of_another_model_is_a_difference(transformer: Callable[[str], Path], tmp_path: Path) -> None:
-    """Said where places and lengths are: by ``check --models``, and by the check of each chunk."""
+    """Said where places and lengths are: by ``inspect --models``, and by the check of each chunk."""
     sae = open_sae(Sae(format="clipscope", path=save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5))))
     folder = shutil.copytree(transformer("gemma2"), tmp_path / "model")
     assert trained_elsewhere(sae, entry(folder, "text")) == ""
@@ -104,11 +104,11 @@ def test_models_of_a_data_set_that_is_not_there(tmp_path: Path, tiny: Path, pict
     dataset = json.loads(pictures.entry().model_dump_json(exclude_defaults=True)) | {"root": str(tmp_path / "nowhere")}
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(yaml.safe_dump({"models": {"tiny": model}, "datasets": {"pictures": dataset}}))
-    result = CliRunner().invoke(app, ["check", "pictures", "--models", "--catalog", str(catalog)])
+    result = CliRunner().invoke(app, ["inspect", "pictures", "--models", "--catalog", str(catalog)])
     assert result.exit_code == 1 and "nowhere" in result.stdout
     assert "a stand-in: 16 patch rows, mean L0" in result.stdout and "trained_at not known" in result.stdout
     sae.unlink()
-    result = CliRunner().invoke(app, ["check", "pictures", "--models", "--catalog", str(catalog)])
+    result = CliRunner().invoke(app, ["inspect", "pictures", "--models", "--catalog", str(catalog)])
     assert "sae.pt does not exist" in result.stdout and "a stand-in: 16 patch rows" in result.stdout
 
 

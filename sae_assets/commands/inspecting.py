@@ -1,4 +1,4 @@
-"""``check`` looks at data sets and, where asked, at their models."""
+"""``inspect`` looks at data sets and, where asked, at their models."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from sae_assets.rows.inspection import inspect_model
 from sae_assets.settings import load_settings, memory_budget_mb
 
 
-def check(
+def inspect(
     home: Path | None, catalog_file: Path | None, names: Sequence[str], *, files: bool, models: bool
 ) -> dict[str, dict[str, Any]]:
     """Return by data set what :func:`inspect_dataset` finds and, with ``models``, what :func:`inspect_model` does of

@@ -1,4 +1,4 @@
-"""``check`` counts what a data set holds before anything is made of it."""
+"""``inspect`` counts what a data set holds before anything is made of it."""
 
 from typing import Annotated
 
@@ -20,8 +20,9 @@ from sae_assets.cli.display import print_inspection
 from sae_assets.cli.progress import progress_bar
 
 
+@app.command("check", hidden=True, deprecated=True)  # as it was called; a check is one of Dagster's
 @app.command()
-def check(
+def inspect(
     datasets: Annotated[list[str], typer.Argument(help="Data sets to look at.")],
     files: Annotated[bool, typer.Option("--files", help="Also read every image, mask, text and span.")] = False,
     models: Annotated[
@@ -40,7 +41,7 @@ def check(
     with errors_without_traceback(as_json, debug):
         names = split_list(datasets, "DATASETS") or []
         with progress_bar(quiet=as_json):
-            inspections = commands.checking.check(home, catalog, names, files=files, models=models)
+            inspections = commands.inspecting.inspect(home, catalog, names, files=files, models=models)
         if as_json:
             print_json(inspections)
         else:

@@ -13,7 +13,7 @@ from sae_assets.chunks.contents import WHAT_TO_DO, changed_contents, changed_reg
 from sae_assets.chunks.manifests import read_manifests
 from sae_assets.datasets import open_registered
 from sae_assets.orchestration.resources import StoreResource
-from sae_assets.orchestration.switches import VERIFY
+from sae_assets.orchestration.switches import CHECK_CONTENTS
 from sae_assets.pipeline.checks import contents_outcome
 
 NAME = "contents_still_as_registered"
@@ -47,19 +47,19 @@ def _check(entry: Dataset) -> dg.AssetChecksDefinition:
     return check
 
 
-def build_verification(catalog: Catalog) -> Iterator[tuple[dg.AssetChecksDefinition, dg.ScheduleDefinition]]:
+def build_content_checks(catalog: Catalog) -> Iterator[tuple[dg.AssetChecksDefinition, dg.ScheduleDefinition]]:
     """Yield the check of every data set with the schedule that runs it."""
     for dataset, entry in catalog.datasets.items():
         check = _check(entry)
         selection = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey([dataset, "examples"]), NAME))
-        job = dg.define_asset_job(name_of(dataset, "verify"), selection)
+        job = dg.define_asset_job(CHECK_CONTENTS.name(dataset), selection)
         yield (
             check,
             dg.ScheduleDefinition(
-                name=VERIFY.name(dataset),
+                name=CHECK_CONTENTS.name(dataset),
                 job=job,
-                cron_schedule=entry.backfills.verify_cron,
-                description=VERIFY.description,
+                cron_schedule=entry.backfills.check_cron,
+                description=CHECK_CONTENTS.description,
                 default_status=dg.DefaultScheduleStatus.STOPPED,
             ),
         )
