@@ -375,7 +375,7 @@ def test_results_that_cannot_be_compared(made: Places, tmp_path: Path) -> None:
     places = {**made, "catalog": with_packaged(made["catalog"], tmp_path / "catalog.yaml")}
     for names, said in (
         (["small"], "Found one result, small/patch/clip-mini. Comparing takes two or more"),
-        (["small/patch/clip-mini", "small/patch/clip-mini"], "at least two"),
+        (["small/patch/clip-mini", "small/patch/clip-mini"], "each named once"),
         (["small/patch"], "dataset/token_kind/model"),
         (["smal/patch/clip-mini", "small"], "small"),
         (["small", "clevr_mini/patch/clip-mini"], "those of one are compared"),
