@@ -1,4 +1,4 @@
-"""Chunks: immutable runs of whole examples, fixed when they are registered by a manifest.
+"""Chunks: immutable sequences of whole examples, fixed when they are registered by a manifest.
 
 Planning only: given what is registered and what the data set holds now, which chunks are new. Manifests are
 written in ``manifests``, and Dagster is told of them in ``orchestration``.
