@@ -20,12 +20,14 @@ for name in [name for name in os.environ if name.startswith("SAE_ASSETS_") and "
         del os.environ[name]
 os.environ.pop("DAGSTER_HOME", None)
 
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import config as shapes  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-from sae_assets_tests.helpers.shapes import checked, modules_with_shapes  # noqa: E402
+from sae_assets_tests.helpers.shapes import checked, modules_with_shapes, remembering  # noqa: E402
 
+jaxtyping.jaxtyped = remembering(jaxtyping.jaxtyped)  # what the import hook puts on every function
 install_import_hook(modules_with_shapes(), f"{checked.__module__}.{checked.__name__}")  # before anything imports ops
 shapes.update("jaxtyping_disable", True)  # an eighth of a pipeline's CPU; the tests in ops/ check them
 

@@ -2,7 +2,8 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jaxtyping
 import pytest
@@ -63,3 +64,75 @@ def test_functions_of_one_name_are_checked_each_by_its_own_shapes() -> None:
     assert measured("a")(ones(2)) == measured("a b")(ones(2, 1)) == 2
     with pytest.raises(jaxtyping.TypeCheckError):
         measured("a b")(ones(2))
+
+
+def test_what_was_checked_is_checked_again_only_where_types_or_shapes_differ() -> None:
+    """Of an argument and of what comes back; texts, and what collections hold, are looked at too."""
+    returned: list[Tensor] = []
+
+    @jaxtyping.jaxtyped(typechecker=shapes.checked)
+    def last(
+        x: Float[Tensor, " n"], how: Literal["mean", "sum"], *, parts: Sequence[Float[Tensor, " n"]] = ()
+    ) -> Float[Tensor, " n"]:
+        return returned.pop()
+
+    def call(result: Tensor, x: Any, how: Any = "mean", **kwargs: Any) -> None:
+        returned.append(result)
+        assert last(x, how, **kwargs) is result
+
+    for _ in range(2):
+        call(ones(2), zeros(2))
+        call(ones(2), zeros(2), parts=[ones(2)])
+        call(ones(3), zeros(3), "sum")
+        for arguments in (
+            (ones(3), zeros(2)),
+            (ones(2, dtype=torch.int64), zeros(2)),
+            (ones(2), zeros(2, dtype=torch.int64)),
+            (ones(2), zeros(2, 1)),
+            (ones(2), [0.0, 0.0]),
+            (ones(2), zeros(2), "median"),
+        ):
+            with pytest.raises(jaxtyping.TypeCheckError):
+                call(*arguments)
+        for parts in ([ones(3)], (ones(3),), {"part": ones(2)}):
+            with pytest.raises(jaxtyping.TypeCheckError):
+                call(ones(2), zeros(2), parts=parts)
+
+
+def test_a_check_is_carried_out_once_for_calls_that_no_annotation_tells_apart() -> None:
+    checks = []
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def check(*args: Any, **kwargs: Any) -> Any:
+            checks.append(args)
+            return function(*args, **kwargs)
+
+        return check
+
+    @jaxtyping.jaxtyped(typechecker=counted)
+    def total(x: Float[Tensor, " n"], mapping: dict[str, int]) -> float:
+        return float(x.sum())
+
+    assert [total(ones(2), mapping={}), total(zeros(2), mapping={})] == [2, 0]
+    assert len(checks) == 4  # of arguments and result, twice: whatever a dictionary may hold is not remembered
+
+    @jaxtyping.jaxtyped(typechecker=counted)
+    def largest(x: Float[Tensor, " n"]) -> float:
+        return float(x.max())
+
+    assert [largest(ones(2)), largest(zeros(2)), largest(ones(3))] == [1, 0, 1]
+    assert len(checks) == 4 + 4
+
+
+def test_a_result_that_waits_for_its_check_is_that_of_its_own_call() -> None:
+    """A function that calls itself, and returns one dtype and then another."""
+
+    @jaxtyping.jaxtyped(typechecker=shapes.checked)
+    def halved(x: Float[Tensor, " n"], depth: int) -> Tensor:
+        return halved(x, depth - 1) / 2 if depth else x.to(dtypes[0])
+
+    dtypes = [torch.float32]
+    assert halved(ones(2), 2).tolist() == [0.25, 0.25]
+    dtypes = [torch.float64]
+    assert halved(ones(2), 2).tolist() == [0.25, 0.25]
+    assert halved(ones(3), 0).tolist() == [1, 1, 1]
