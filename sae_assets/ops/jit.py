@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-SHARED = "jit", "segments", "byte_products", "byte_loops"  # modules beside this one that loops are made with
+SHARED = "jit", "segments", "byte_products", "byte_loops", "streams"  # modules beside this one that loops are made with
 
 try:
     import numba

@@ -111,12 +111,12 @@ def calibrate_thresholds(
         starts = offsets_of(rows.n_active[units])
         sorted_values = sort_tagged(block.keys.to(device), block.tags.to(device))
         del block  # before what is made of it
-        result = n_positive[:, units], values[:, units]
         if loops:
-            columns = (*sorted_values, starts, truth, q, *result)
-            examined &= loops.values.quantiles_by_concept(*(column.numpy() for column in columns))
+            columns = (*sorted_values, starts, truth, q, n_positive, values.view(-1))
+            examined &= loops.values.quantiles_by_concept(*(column.numpy() for column in columns), units.start)
             del columns
         else:
+            result = n_positive[:, units], values[:, units]
             _fill(*sorted_values, starts, truth_there, q, *result, keys_within(memory_budget, device))
         let_go(truth)
         del sorted_values  # before the next ones

@@ -9,10 +9,14 @@ import numpy as np
 
 from sae_assets.ops.jit import loop
 from sae_assets.ops.segments import AT_ONCE, BITS, FAN, LARGEST
+from sae_assets.ops.streams import lead, write
 
 LAST = np.int64(LARGEST)
 ONE, TWO, WIDTH = np.uint64(1), np.uint64(2), np.uint64(AT_ONCE)
 FEW = 64  # values, of which fewer have their quantiles' positions looked up
+UNITS_AT_ONCE = np.uint64(32)  # whose quantiles are written together, of all concepts,
+CELLS_AT_ONCE = np.uint64(2**16)  # or as many as a cache holds
+WORDS = np.uint64(8)  # float64 of a line of memory
 LEVELS = 3  # of sums of sums of FAN values: for as many as 32 bits count
 
 
@@ -56,21 +60,20 @@ def gather_values(row_offsets, unit_ids, bits, tag_of_row, keys, tags, n_active,
 
 @loop
 @no_type_check
-def _between(below, above, weight):
-    """The point between two neighbours, from the nearer one."""
-    step = above - below
-    nearer_below, nearer_above = below + step * weight, above - step * (1.0 - weight)
-    return nearer_below if weight < 0.5 else nearer_above
+def _between(nearer, other, weight):
+    """The point between two neighbours, so far from the nearer one."""
+    return nearer + (other - nearer) * weight
 
 
 @loop
 @no_type_check
 def _rank(n, q):
-    """Positions of the two of n values between which a quantile lies, and how far from the first."""
+    """Positions of the two of n values between which a quantile lies, the nearer one first, and how far from that."""
     rank = np.float64(n - ONE) * q
-    whole = np.uint64(rank)
-    weight = rank - np.float64(whole)
-    return whole, whole + np.uint64(weight > 0), weight
+    below = np.uint64(rank)
+    weight = rank - np.float64(below)
+    above = below + np.uint64(weight > 0)
+    return (below, above, weight) if weight < 0.5 else (above, below, 1.0 - weight)
 
 
 @loop
@@ -109,10 +112,10 @@ def sums_and_quantiles(keys, starts, q, sums, quantiles):
             square[level + 1] += square[level]
         sums[0, group], sums[1, group] = total[LEVELS - 1], square[LEVELS - 1]
         for fraction in range(len(q)):
-            below, above, weight = _rank(stop - start, q[fraction])
-            low = np.float64(np.int32(keys[start + below] & LAST).view(np.float32))
-            high = np.float64(np.int32(keys[start + above] & LAST).view(np.float32))
-            quantiles[group, fraction] = _between(low, high, weight)
+            nearer, other, weight = _rank(stop - start, q[fraction])
+            near = np.float64(np.int32(keys[start + nearer] & LAST).view(np.float32))
+            far = np.float64(np.int32(keys[start + other] & LAST).view(np.float32))
+            quantiles[group, fraction] = _between(near, far, weight)
 
 
 @loop
@@ -137,9 +140,9 @@ def _copy(source, start, target, first):
 
 @loop
 @no_type_check
-def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
-    """Fill [concepts + 1, units] and [concepts + 1, units, fractions] of the units of a block; returns whether their
-    values are positive and ascend, so that quantiles do.
+def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values, first_unit):
+    """Fill [concepts + 1, units] and [concepts + 1 · units · fractions], from a unit on, of the units of a block;
+    returns whether their values are positive and ascend, so that quantiles do.
 
     The values of a unit, ascending, are dealt out to the concepts of their rows, so that those of each ascend too.
 
@@ -147,21 +150,22 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
         truth: at twice its tag, how many concepts the row has, and then these; ``AT_ONCE`` more at its end, of
             anything.
     """
-    fractions, n_segments = (
-        np.uint64(len(q)),
-        np.uint64(len(n_positive)),
-    )  # one of each concept, and the unit's own
-    n_concepts = n_segments - ONE
-    below, above = np.zeros((FEW, len(q)), np.uint64), np.zeros((FEW, len(q)), np.uint64)
+    fractions, n_units, first_unit = np.uint64(len(q)), np.uint64(len(starts) - 1), np.uint64(first_unit)
+    n_segments = np.uint64(len(n_positive))  # one of each concept, and the unit's own
+    n_concepts, per_segment, led = n_segments - ONE, np.uint64(n_positive.shape[1]) * fractions, np.uint64(lead(values))
+    some_units = max(ONE, min(UNITS_AT_ONCE, CELLS_AT_ONCE // max(ONE, n_segments * fractions)))
+    n_columns = some_units * fractions
+    staged = np.empty(n_segments * n_columns, np.float64)
+    nearer, other = np.zeros((FEW, len(q)), np.uint64), np.zeros((FEW, len(q)), np.uint64)
     weight = np.zeros((FEW, len(q)), np.float64)
     for n in range(1, FEW):
         for fraction in range(fractions):
-            below[n, fraction], above[n, fraction], weight[n, fraction] = _rank(np.uint64(n), q[fraction])
+            nearer[n, fraction], other[n, fraction], weight[n, fraction] = _rank(np.uint64(n), q[fraction])
     stops = np.zeros(n_segments, np.uint32)
     dealt = np.zeros(1 << 14, np.float32)  # by concept, and behind them all
     value, concept = np.empty_like(dealt), np.empty(len(dealt), truth.dtype)  # as they come
     outside = 0
-    for unit in range(np.uint64(len(starts) - 1)):
+    for unit in range(n_units):
         start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
         total = np.uint64(0)
         for entry in range(start, start + n):
@@ -192,28 +196,34 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
         before = np.uint32(0)
         for segment in range(n_segments):
             count = stops[segment]
-            n_positive[segment, unit], stops[segment] = count, before
+            n_positive[segment, first_unit + unit], stops[segment] = count, before
             before += count
         for entry in range(total):
             segment = np.uint64(concept[entry])
             dealt[np.uint64(stops[segment])] = value[entry]
             stops[segment] += np.uint32(1)
         stops[n_concepts] = before
-        first = np.uint64(0)
+        first, column = np.uint64(0), unit % some_units * fractions
         for segment in range(n_segments):
             stop = np.uint64(stops[segment])
             count = stop - first
             if count == 0:
-                values[segment, unit] = np.nan
+                staged[column : column + fractions] = np.nan
             elif count < np.uint64(FEW):
                 for fraction in range(fractions):
-                    low = np.float64(dealt[first + below[count, fraction]])
-                    high = np.float64(dealt[first + above[count, fraction]])
-                    values[segment, unit, fraction] = _between(low, high, weight[count, fraction])
+                    near = np.float64(dealt[first + nearer[count, fraction]])
+                    far = np.float64(dealt[first + other[count, fraction]])
+                    staged[column + fraction] = _between(near, far, weight[count, fraction])
             else:
                 for fraction in range(fractions):
-                    lower, upper, share = _rank(count, q[fraction])
-                    low, high = np.float64(dealt[first + lower]), np.float64(dealt[first + upper])
-                    values[segment, unit, fraction] = _between(low, high, share)
+                    index, beside, share = _rank(count, q[fraction])
+                    near, far = np.float64(dealt[first + index]), np.float64(dealt[first + beside])
+                    staged[column + fraction] = _between(near, far, share)
             first = stop
+            column += n_columns
+        if (unit + ONE) % some_units == 0 or unit + ONE == n_units:
+            filled = (unit % some_units + ONE) * fractions
+            position = (first_unit + unit + ONE) * fractions - filled
+            for segment in range(n_segments):
+                write(values, led, segment * per_segment + position, staged, segment * n_columns, filled, WORDS)
     return outside == 0

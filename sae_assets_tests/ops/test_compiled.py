@@ -98,6 +98,17 @@ def test_thresholds_are_the_same_bits(by, world, fractions, data):
     assert calibrate(world, fractions, **how) == expected
 
 
+@pytest.mark.parametrize("budget", [500 * ENTRY_BYTES, 2**20])
+def test_thresholds_of_many_units_are_the_same_bits(by, budget):
+    """Which are written some units at a time: the last ones are fewer, and so are those of a block."""
+    world = random_world(3, n_units=90, n_concepts=80)
+    fractions = tuple(number / 31 for number in range(1, 31))
+    by(False)
+    expected = calibrate(world, fractions, memory_budget=budget)
+    by(True)
+    assert calibrate(world, fractions, memory_budget=budget) == expected
+
+
 @PROPERTY
 @given(world=worlds(max_rows=6), data=st.data())
 def test_statistics_of_units_are_the_same_bits(by, world, data):
@@ -427,11 +438,11 @@ def test_thresholds_that_rise_are_found_when_they_are_counted(by, on):
 def test_values_that_are_not_sorted_or_not_positive_are_found(loops):
     """So that thresholds are looked at."""
     tags, starts, truth = torch.zeros(3, dtype=torch.int32), torch.tensor([0, 3]), torch.zeros(AT_ONCE + 2).byte()
-    q, n_positive, out = torch.tensor([0.5]).double(), torch.zeros(2, 1).long(), torch.zeros(2, 1, 1).double()
+    q, n_positive, out = torch.tensor([0.5]).double(), torch.zeros(2, 1).long(), torch.zeros(2).double()
     for values, expected in (([1.0, 2.0, 2.0], True), ([2.0, 1.0, 2.0], False), ([0.0, 1.0, 2.0], False)):
         keys = pack(torch.zeros(3).long(), torch.tensor(values))
         columns = keys, tags, starts, truth, q, n_positive, out
-        assert loops.values.quantiles_by_concept(*(column.numpy() for column in columns)) == expected
+        assert loops.values.quantiles_by_concept(*(column.numpy() for column in columns), 0) == expected
 
 
 @pytest.fixture
