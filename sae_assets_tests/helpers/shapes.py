@@ -113,9 +113,9 @@ def _key(value: Any) -> Any:
         return kind
     if isinstance(value, str | type):
         return kind, value
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple) or kind is list:
         return kind, *map(_key, value)
-    return object() if isinstance(value, Collection) else kind  # of others' contents nothing is remembered
+    return object() if isinstance(value, Collection) else kind  # others are not gone through, and never remembered
 
 
 def modules_with_shapes() -> list[str]:
