@@ -9,11 +9,13 @@ import numpy as np
 
 from sae_assets.ops.jit import loop
 from sae_assets.ops.segments import BITS, LARGEST
+from sae_assets.ops.streams import lead, write
 
 LAST, ABOVE = np.int64(LARGEST), np.int64(np.iinfo(np.int64).max)
 NEVER = np.int32(LARGEST)  # no score has so many bits
 ONE = np.uint64(1)
 SOME_SCORES = np.uint64(2**14)  # that a cache holds
+WORDS = np.uint64(16)  # counts of a line of memory
 FINE = 8  # bins of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
 
 
@@ -70,7 +72,7 @@ def _lay_out_scores(keys, n, score, above):
 @loop
 @no_type_check
 def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, false, first_unit, n_fractions):
-    """Fill [splits, concepts, units · fractions] from a unit on with true and false positives at thresholds (null:
+    """Fill [splits · concepts · units · fractions] from a unit on with true and false positives at thresholds (null:
     none); returns whether thresholds do not rise, so that counts do not fall.
 
     Both splits are counted at once, as one number in whose last bits the first split stands. Thresholds of some units
@@ -84,7 +86,8 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
             of a threshold is looked for, and then, over it, what was counted; signed, of 32 bits at least.
         thresholds: of all units, [concepts, units · fractions].
     """
-    concepts, fractions, width = np.uint64(true.shape[1]), np.uint64(n_fractions), np.uint64(truths.shape[1])
+    concepts, fractions, width = np.uint64(len(thresholds)), np.uint64(n_fractions), np.uint64(truths.shape[1])
+    per_concept = np.uint64(thresholds.shape[1])
     n_units, first_unit = np.uint64(len(starts) - 1), np.uint64(first_unit)
     longest = np.int64(0)
     for unit in range(n_units):
@@ -102,6 +105,8 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
     least, shift, n_bins = np.zeros(n_columns, np.int32), np.zeros(n_columns, np.int32), np.zeros(n_columns, np.int32)
     inner = np.ones(n_columns, np.int32)  # that has another fraction of its unit before it
     inner[::fractions] = 0
+    of_first, of_second = np.empty(n_columns, np.int32), np.empty(n_columns, np.int32)  # split
+    led = np.uint64(lead(true)), np.uint64(lead(false))
     rising = np.int32(0)
     unit = np.uint64(0)
     while unit < n_units:
@@ -154,13 +159,16 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
                     hits[concept, column], others[concept, column] = some, detected[stop] - some
             first += n + ONE
         for concept in range(concepts):
+            first, second = concept * per_concept + begin, (concepts + concept) * per_concept + begin
             for column in range(filled):
-                true[0, concept, begin + column] = hits[concept, column] & mask
+                both = hits[concept, column]
+                of_first[column], of_second[column] = both & mask, both >> shift_half & mask
+            write(true, led[0], first, of_first, np.uint64(0), filled, WORDS)
+            write(true, led[0], second, of_second, np.uint64(0), filled, WORDS)
             for column in range(filled):
-                true[1, concept, begin + column] = hits[concept, column] >> shift_half & mask
-            for column in range(filled):
-                false[0, concept, begin + column] = others[concept, column] & mask
-            for column in range(filled):
-                false[1, concept, begin + column] = others[concept, column] >> shift_half & mask
+                both = others[concept, column]
+                of_first[column], of_second[column] = both & mask, both >> shift_half & mask
+            write(false, led[1], first, of_first, np.uint64(0), filled, WORDS)
+            write(false, led[1], second, of_second, np.uint64(0), filled, WORDS)
         unit += n_some
     return rising == 0

@@ -50,8 +50,9 @@ def count_detections(scores: dict[str, ExampleScores] | GatheredScores, threshol
     for first, keys, tags, starts in scores.tagged() if isinstance(scores, GatheredScores) else tagged(scores):
         if loops:
             columns = (*(each.numpy() for each in (keys, tags, starts)), truths.numpy().view(f"uint{2 * half}"))
-            tables = (each.contiguous().flatten(-2).numpy() for each in (thresholds.values[:-1], true, false))
-            in_order &= loops.detection.count_detected(*columns, half, staged.numpy(), *tables, first, n_fractions)
+            cutoffs = thresholds.values[:-1].contiguous().flatten(-2)
+            tables = (each.numpy() for each in (staged, cutoffs, true.view(-1), false.view(-1)))
+            in_order &= loops.detection.count_detected(*columns, half, *tables, first, n_fractions)
             del columns, tables
         else:
             together = ExampleScores(keys, starts, tags.long(), truths[:, :0].bool())

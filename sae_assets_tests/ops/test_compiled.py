@@ -151,6 +151,18 @@ def test_scores_and_counts_are_the_same_bits(by, world, fractions, most, data):
     assert count_detections(got, cutoffs) == counts
 
 
+@pytest.mark.parametrize("budget", [500 * SCORE_BYTES, 2**20])
+def test_counts_of_many_units_are_the_same_bits(by, budget):
+    """Which are written some units at a time: the last ones are fewer, and so are those of a block."""
+    world = random_world(4, n_units=90, n_concepts=80)
+    fractions = tuple(number / 61 for number in range(1, 61))
+    by(False)
+    cutoffs = calibrate(world, fractions)
+    expected = count_detections(_gathered(world, budget), cutoffs)
+    by(True)
+    assert count_detections(_gathered(world, budget), cutoffs) == expected
+
+
 def _gathered(world: World, budget: int):
     chunk = LabelledChunk(world.filtered(), world.splits, torch.from_numpy(world.labels))
     return gather_scores([chunk, chunk], n_units=world.n_units, memory_budget=budget)
