@@ -85,8 +85,8 @@ def every_module_of(package: object) -> str:
             f"{every_module_of(sae_assets.ops)}; names = {{name.split('.')[0] for name in sys.modules}}; "
             "assert 'torch' in names; assert not names & {'dagster', 'pydantic', 'pyarrow', 'open_clip'}, names; "
             "from sae_assets.rows.open_clip.library import library; library()",
-            {"open_clip", "torchvision", "timm"},
-            {"sympy", "dagster"},  # the one of torch's compiler
+            {"open_clip", "torchvision"},
+            {"sympy", "dagster", "timm", "transformers"},  # the first of torch's compiler
         ),
     ],
     ids=["package", "cli", "help", "status", "definitions", "catalog", "ops", "all-artifacts", "all-ops, open_clip"],

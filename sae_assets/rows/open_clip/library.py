@@ -1,27 +1,74 @@
-"""open_clip, imported without torch's compiler, which takes nearly as long as torch itself and is used by nothing here.
+"""open_clip, imported without libraries that take longer than all else of it and are used by nothing here.
 
-open_clip imports torchvision and timm. Each loads ``torch._dynamo`` at a module's head: one for a question that only an
-operator of its own asks, one to keep a function from being compiled. Both can wait until then.
+open_clip imports transformers for text towers of the hub and timm for vision towers that are not its own: names of
+theirs stand in for what they name, which is loaded when it is used. torchvision loads torch's compiler at a module's
+head, for a question that only an operator of its own asks; that can wait, too.
 """
 
 import functools
+import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
 COMPILER, UTILS = "torch._dynamo", "torch._dynamo.utils"
+# What open_clip 3 takes for towers, at its modules' heads. What generates captions takes more of transformers, and what
+# transformers 5 no longer has: it does without, as it would anyway.
+LATER = {
+    "transformers": ("AutoConfig", "AutoModel", "AutoTokenizer", "PretrainedConfig"),
+    "transformers.modeling_outputs": (
+        "BaseModelOutput", "BaseModelOutputWithPooling", "BaseModelOutputWithPoolingAndCrossAttentions",
+    ),
+    "timm": ("create_model",),
+    "timm.layers": (
+        "AttentionPool2d", "Mlp", "RotAttentionPool2d", "resample_abs_pos_embed", "resample_patch_embed", "to_2tuple",
+    ),
+}  # fmt: skip
 
 
 @functools.cache
 def library() -> Any:
     """Return the library ``open_clip``, with its module ``transform``."""
-    with _compiler_put_off():
+    with _compiler_put_off(), _libraries_put_off():
         import open_clip
         import open_clip.transform
     return open_clip
+
+
+class LoadedLater:
+    """Stands in for a class or function of a module, which is loaded when this is called, or asked for anything."""
+
+    def __init__(self, module: str, name: str):
+        self._load = functools.cache(lambda: getattr(importlib.import_module(module), name))
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._load()(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._load(), name)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self._load())
+
+
+@contextmanager
+def _libraries_put_off() -> Iterator[None]:
+    """Let ``LATER`` stand in for the libraries that are not loaded yet."""
+    stand_ins = {}
+    for module, names in LATER.items():
+        if module.partition(".")[0] not in sys.modules or module.partition(".")[0] in stand_ins:
+            stand_ins[module] = ModuleType(module)
+            vars(stand_ins[module]).update({name: LoadedLater(module, name) for name in names})
+            sys.modules[module] = stand_ins[module]
+    try:
+        yield
+    finally:
+        for module, stand_in in stand_ins.items():
+            if sys.modules.get(module) is stand_in:
+                del sys.modules[module]
 
 
 def is_compile_supported(device: str) -> Any:
@@ -41,25 +88,17 @@ class _Loaded(MetaPathFinder):
 
 @contextmanager
 def _compiler_put_off() -> Iterator[None]:
-    import torch
-
     if COMPILER in sys.modules:
         yield
         return
     stand_in: Any = ModuleType(UTILS)
     stand_in.is_compile_supported = is_compile_supported
-    loaded, disable = _Loaded(), torch.compiler.disable
-
-    def disable_later(fn: Callable[..., Any] | None = None, recursive: bool = True, **_: Any) -> Any:
-        return torch._disable_dynamo(fn, recursive)
-
+    loaded = _Loaded()
     sys.modules[UTILS] = stand_in
     sys.meta_path.insert(0, loaded)
-    torch.compiler.disable = disable_later
     try:
         yield
     finally:
-        torch.compiler.disable = disable
         sys.meta_path.remove(loaded)
         if sys.modules.get(UTILS) is stand_in:
             del sys.modules[UTILS]
