@@ -32,9 +32,21 @@ LATER = {
 @functools.cache
 def library() -> Any:
     """Return the library ``open_clip``, with its module ``transform``."""
-    with _compiler_put_off(), _libraries_put_off():
-        import open_clip
-        import open_clip.transform
+    with _compiler_put_off():
+        with _libraries_put_off():
+            open_clip = _imported()
+        if None in (open_clip.hf_model.transformers, open_clip.timm_model.timm):
+            # A version that takes other names of them, and now believes that they are not installed.
+            for name in [name for name in sys.modules if name.partition(".")[0] == "open_clip"]:
+                del sys.modules[name]
+            open_clip = _imported()
+    return open_clip
+
+
+def _imported() -> Any:
+    import open_clip
+    import open_clip.transform
+
     return open_clip
 
 
