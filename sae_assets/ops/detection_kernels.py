@@ -49,19 +49,19 @@ def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example,
 @loop
 @no_type_check
 def _lay_out_scores(keys, n, score, above):
-    """Fill ``score`` with the bits of a unit's n scores, falling, and one below all, and ``above`` with how many are
-    surely above a threshold by its first bits; returns the least score, how many last bits to leave out, and the number
+    """Fill ``score`` with one above all and the bits of a unit's n scores, falling, and ``above`` with how many are not
+    surely below a threshold by its first bits; returns the least score, how many last bits to leave out, and the number
     of bins."""
     for index in range(n):
-        score[index] = np.int32(LAST - (keys[index] & LAST))
-    score[n] = np.int32(-1)
-    least, shift = score[n - ONE], np.int32(0)
-    while (score[np.uint64(0)] - least >> shift) >= FINE * np.int64(n):
+        score[index + ONE] = np.int32(LAST - (keys[index] & LAST))
+    score[np.uint64(0)] = NEVER
+    least, shift = score[n], np.int32(0)
+    while (score[ONE] - least >> shift) >= FINE * np.int64(n):
         shift += np.int32(1)
-    n_bins = np.uint64(score[np.uint64(0)] - least >> shift) + ONE
+    n_bins = np.uint64(score[ONE] - least >> shift) + ONE
     above[: n_bins + ONE] = 0
     for index in range(n):
-        above[np.uint64(score[index] - least >> shift)] += np.uint32(1)
+        above[np.uint64(score[index + ONE] - least >> shift)] += np.uint32(1)
     total = np.uint32(0)
     for bin_index in range(n_bins):
         total += above[n_bins - ONE - bin_index]
@@ -118,7 +118,7 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
             if n_some > 0 and first + n + ONE > room:
                 break
             low, skipped, some_bins = np.int32(1), np.int32(0), np.int32(0)
-            score[first], above[FINE * first] = -1, 0
+            score[first], above[FINE * first] = NEVER, 0
             if n > 0:
                 low, skipped, some_bins = _lay_out_scores(keys[start:], n, score[first:], above[FINE * first :])
             for column in range(n_some * fractions, (n_some + ONE) * fractions):
@@ -134,7 +134,7 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
                 bits = rounded.view(np.int32) + np.int32(np.float64(rounded) < threshold)
                 cutoff_bits[concept, column] = bits if threshold == threshold else NEVER
             for column in range(filled):
-                bin_index = (cutoff_bits[concept, column] - least[column] >> shift[column]) + np.int32(1)
+                bin_index = cutoff_bits[concept, column] - least[column] >> shift[column]
                 bins[concept, column] = min(max(bin_index, np.int32(0)), n_bins[column])
             for column in range(ONE, filled):
                 rising |= inner[column] & np.int32(cutoff_bits[concept, column] > cutoff_bits[concept, column - ONE])
@@ -152,9 +152,9 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
                 for column in range(number * fractions, (number + ONE) * fractions):
                     bits = cutoff_bits[concept, column]
                     stop = np.uint64(above[table + np.uint64(bins[concept, column])])
-                    stop += np.uint64(score[first + stop] >= bits)  # often one more; guesses cost more
-                    while score[first + stop] >= bits:
-                        stop += ONE
+                    stop -= np.uint64(score[first + stop] < bits)  # seldom more; guesses cost more
+                    while score[first + stop] < bits:
+                        stop -= ONE
                     some = positive[stop, concept]
                     hits[concept, column], others[concept, column] = some, detected[stop] - some
             first += n + ONE
