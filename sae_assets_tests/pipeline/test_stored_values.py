@@ -26,10 +26,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stored values")]
 N, CHUNKS = 12, ("0000", "0001")
 
 
-def home_of(folder: Path, stored_values: str) -> Places:
+def home_of(folder: Path, stored_values: str, **entry: object) -> Places:
     places = places_in(folder)
     make_dataset(places["root"], N)
-    write_catalog(places["catalog"], places["root"], detection={"min_support": 1, "n_permutations": 9}, **WITH_CONTROLS)
+    write_catalog(places["catalog"], places["root"], detection={"min_support": 1, "n_permutations": 9}, **entry)
     store_as(places, stored_values)
     return places
 
@@ -43,7 +43,8 @@ def store_as(places: Places, stored_values: str) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Places]:
     """Everything of a data set in 16 bits, and activations of the same one in 32."""
-    homes = {name: home_of(tmp_path_factory.mktemp(name), name) for name in ("float32", "float16")}
+    entries: dict[str, dict[str, object]] = {"float32": {}, "float16": WITH_CONTROLS}
+    homes = {name: home_of(tmp_path_factory.mktemp(name), name, **entry) for name, entry in entries.items()}
     with swift_homes():
         activations = ["--to", "sparse_activations"]
         for name, kind, last in (
