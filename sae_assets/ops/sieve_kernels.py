@@ -64,39 +64,111 @@ def to_bytes(rows, factors, least, zero, largest, most, codes, rests, scales, st
 
 @loop
 @no_type_check
-def collect(screened, largest, scale, least, of_rows, of_units, of_tiles, starts, units, values):
-    """Fill ``units`` with those that may reach each row's ``least``, by row and unit, ``values`` with what was screened
-    and ``starts``; returns whether there was room.
+def kth_largest(values, k):
+    """The k-th largest of values, k at least, which come to stand in another order (Hoare 1961, "Find").
+
+    Of numpy's own, to compile takes ten times as long as of this.
+    """
+    first, last, target = 0, len(values) - 1, len(values) - k
+    while first < last:
+        middle, low, high = values[(first + last) // 2], first, last
+        while low <= high:
+            while values[low] < middle:
+                low += 1
+            while values[high] > middle:
+                high -= 1
+            if low <= high:
+                values[low], values[high] = values[high], values[low]
+                low, high = low + 1, high - 1
+        if target <= high:
+            last = high
+        elif target >= low:
+            first = low
+        else:
+            break
+    return values[target]
+
+
+@loop
+@no_type_check
+def _largest_of_tiles(values, tiles):
+    """Fill ``tiles`` with the largest value of each; unit ``t + i * len(tiles)`` is the i-th of tile t."""
+    n_tiles = np.uint64(len(tiles))
+    for tile in range(n_tiles):
+        tiles[tile] = values[tile]
+    for start in range(n_tiles, np.uint64(len(values)), n_tiles):
+        for tile in range(min(n_tiles, np.uint64(len(values)) - start)):
+            value = values[start + tile]
+            tiles[tile] = value if value > tiles[tile] else tiles[tile]
+
+
+@loop
+@no_type_check
+def _guess(tiles, below, largest, numbers):
+    """Take the largest of these numbers, of tiles, into the row's ``largest``, and return what the row's limit is by
+    these.
 
     Args:
-        screened: [rows, places], times each row's ``scale``; largest: of each tile of places, so multiplied.
+        numbers: float32, as many as there are tiles and largest, for what is compared.
+    """
+    k = len(largest)
+    numbers[:k] = largest
+    n, least = k, largest[0]
+    for tile in range(len(tiles)):
+        numbers[n] = tiles[tile]
+        n += tiles[tile] > least
+    if n > k:
+        kth_largest(numbers[:n], k)
+        largest[:] = numbers[n - k : n]
+    return np.float64(largest[0]) - below
+
+
+@loop
+@no_type_check
+def collect(screened, scale, of_rows, below, least, largest, level, of_units, of_tiles, starts, units, values, first):
+    """Fill ``units`` with those that may be stored, by row, from the first of ``starts`` on, ``values`` with what was
+    screened, and ``starts``; returns whether there was room.
+
+    Args:
+        screened: [rows, units] from ``first`` on, times each row's ``scale``; level: added then; empty: nothing.
         of_rows, of_units: [rows, 3] and [4, units], the error is at most their product, and the last of a unit.
         of_tiles: the largest of units in each tile.
+        below: what is ``below`` less than the k-th largest by so much may not be stored, nor what is less than
+            ``least``.
+        largest: [rows, k] of tiles, the least of them first; without columns ``least`` alone counts.
     """
-    n_tiles, n_units = np.uint64(largest.shape[1]), np.uint64(of_units.shape[1])
-    tile_size, n = np.uint64(screened.shape[1]) // n_tiles, np.uint64(0)
+    n_tiles, n_units, k = np.uint64(of_tiles.shape[1]), np.uint64(screened.shape[1]), largest.shape[1]
+    n = np.uint64(starts[0])
+    of_tile, numbers = np.empty(n_tiles, np.float32), np.empty(n_tiles + np.uint64(k), np.float32)
     for row in range(len(screened)):
         starts[row] = n
         limit, stray, length, factor = least[row], of_rows[row, 0], of_rows[row, 2], scale[row]
         values_of_row = screened[row]
+        if len(level) > 0:
+            for unit in range(n_units):
+                values_of_row[unit] = level[unit] + values_of_row[unit] * factor
+            factor = np.float32(1)
+        _largest_of_tiles(values_of_row, of_tile)
+        for tile in range(n_tiles):
+            of_tile[tile] *= factor
+        if k > 0:
+            limit = max(limit, _guess(of_tile, below[row], largest[row], numbers))
         for tile in range(n_tiles):
             room = limit - (stray * of_tiles[0, tile] + length * of_tiles[2, tile] + of_tiles[3, tile])
-            if np.float64(largest[row, tile]) < room:
+            if np.float64(of_tile[tile]) < room:
                 continue
-            start = tile * tile_size
-            stop = min(start + tile_size, n_units)
-            if n + stop - start > np.uint64(len(units)):
+            if n + (n_units - tile + n_tiles - ONE) // n_tiles > np.uint64(len(units)):
                 return False
             # First by the tile's largest error, in float32.
             bound, last = np.float32((room - abs(room) * LOWER) / factor), n
-            for unit in range(start, stop):
+            for unit in range(tile, n_units, n_tiles):
                 units[last] = unit
                 last += np.uint64(values_of_row[unit] >= bound)
             for pair in range(n, last):
                 unit = np.uint64(units[pair])
                 value = values_of_row[unit] * factor
                 error = stray * of_units[0, unit] + length * of_units[2, unit] + of_units[3, unit]
-                units[n], values[n] = unit, value
+                units[n], values[n] = first + np.int64(unit), value
                 n += np.uint64(np.float64(value) + error >= limit)
     starts[len(screened)] = n
     return True
@@ -104,20 +176,39 @@ def collect(screened, largest, scale, least, of_rows, of_units, of_tiles, starts
 
 @loop
 @no_type_check
-def by_unit(starts, units, values, first, row_of, value_of):
-    """Pairs, which come by row, by unit: where each unit's begin (``first``), and of each its row and its value."""
+def by_unit(starts, units, values, least, of_rows, of_units, first, row_of, value_of):
+    """Pairs that may reach each row's ``least``, by unit: where each unit's begin (``first``), and of each its row and
+    its value.
+
+    Args:
+        starts: [parts, rows + 1], of pairs by part and row; no longer theirs afterwards.
+        of_rows, of_units: as :func:`collect` takes them, of all units.
+    """
     first[:] = 0
-    for pair in range(starts[-1]):
-        first[np.uint64(units[pair]) + ONE] += 1
+    n, n_rows = np.uint64(0), np.uint64(len(least))
+    for part in range(len(starts)):
+        for row in range(n_rows):
+            begin, end = np.uint64(starts[part, row]), np.uint64(starts[part, row + ONE])
+            limit, stray, length = least[row], of_rows[row, 0], of_rows[row, 2]
+            starts[part, row] = n
+            for pair in range(begin, end):
+                unit, value = np.uint64(units[pair]), values[pair]
+                error = stray * of_units[0, unit] + length * of_units[2, unit] + of_units[3, unit]
+                reaches = np.float64(value) + error >= limit
+                units[n], values[n] = unit, value
+                first[unit + ONE] += np.int64(reaches)
+                n += np.uint64(reaches)
+        starts[part, n_rows] = n
     for unit in range(1, len(first)):
         first[unit] += first[unit - 1]
     free = first.copy()
-    for row in range(len(starts) - 1):
-        for pair in range(starts[row], starts[row + 1]):
-            unit = np.uint64(units[pair])
-            index = np.uint64(free[unit])
-            row_of[index], value_of[index] = row, values[pair]
-            free[unit] += 1
+    for part in range(len(starts)):
+        for row in range(n_rows):
+            for pair in range(starts[part, row], starts[part, row + ONE]):
+                unit = np.uint64(units[pair])
+                index = np.uint64(free[unit])
+                row_of[index], value_of[index] = row, values[pair]
+                free[unit] += 1
 
 
 @loop
@@ -176,33 +267,6 @@ def refine(codes, steps, of_rows, least, weights, weight_steps, sums, of_units, 
                 row_of[n], value_of[n], error_of[n] = row, value, error
                 n += np.uint64(value + error >= least[row])
     first[len(weights)] = n
-
-
-@loop
-@no_type_check
-def kth_largest(values, k):
-    """The k-th largest of values, k at least, which come to stand in another order (Hoare 1961, "Find").
-
-    Of numpy's own, to compile takes ten times as long as of this.
-    """
-    first, last, target = 0, len(values) - 1, len(values) - k
-    while first < last:
-        middle, low, high = values[(first + last) // 2], first, last
-        while low <= high:
-            while values[low] < middle:
-                low += 1
-            while values[high] > middle:
-                high -= 1
-            if low <= high:
-                values[low], values[high] = values[high], values[low]
-                low, high = low + 1, high - 1
-        if target <= high:
-            last = high
-        elif target >= low:
-            first = low
-        else:
-            break
-    return values[target]
 
 
 @loop

@@ -19,7 +19,7 @@ from sae_assets.ops.sieve import Candidates, Sieve
 FEWEST_ROWS, FEWEST_UNITS = 64, 2**11  # of a block, for which a sieve can pay
 ROWS_BEFORE = 256  # that are encoded before a sieve is made, which takes as long as some hundred
 PRODUCTS_PER_STEP = 2**11  # of which a sieve saves some
-SIEVE_BYTES = 6  # held per row and unit beside the product
+SIEVE_BYTES = 8  # held per row and unit beside the product
 DIRECTION_BYTES = 3  # held per weight: twice as they are multiplied, in another order and in this, and what is left
 REMEMBERED, TRIED = 8, 3  # blocks of each way whose time counts, and that are needed to compare
 AGAIN = 32  # blocks after which the slower way is tried once more

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sae_assets.ops import (
     byte_products,
+    compiled,
     detection_kernels,
     encoding_kernels,
     jit,
@@ -133,17 +134,24 @@ def encoded(encoder: Encoder, x: Tensor, *, sifted: bool, k_stored: int | None =
 
 @PROPERTY
 @given(seed=st.integers(0, 2**31), kind=st.sampled_from(KINDS), k=st.sampled_from([1, 7, 64, 300]),
-       lifted=st.booleans(), k_stored=st.none() | st.integers(1, 20))  # fmt: skip
-def test_a_sieve_changes_no_code(seed, kind, k, lifted, k_stored):
-    """Ids, values, order, L0 and masses are those of one product in float32, and so of the exact ones."""
+       lifted=st.booleans(), k_stored=st.none() | st.integers(1, 20), at_once=st.sampled_from([UNITS, 600]),
+       threads=st.sampled_from([1, 3]))  # fmt: skip
+def test_a_sieve_changes_no_code(seed, kind, k, lifted, k_stored, at_once, threads):
+    """Ids, values, order, L0 and masses are those of one product in float32, and so of the exact ones, however many
+    units are screened at once and rows shared out."""
     generator = torch.Generator().manual_seed(seed)
     x, weight = kind(generator)
     size = float((x[:9].double() @ weight[:, :99].double()).abs().mean())
     bias = torch.randn(UNITS, generator=generator) * size if lifted else None
     jump = (torch.rand(UNITS, generator=generator) * 3 - 1) * size
     for encoder in TopKEncoder(weight, k, bias=bias), JumpReluEncoder(weight, jump, bias=bias):
-        plain, sifted = (encoded(encoder, x, sifted=way, k_stored=k_stored) for way in (False, True))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "GRAIN", 1)
+            patch.setattr(torch, "get_num_threads", lambda: threads)
+            patch.setattr(sieve, "UNITS_AT_ONCE", at_once)
+            plain, sifted = (encoded(encoder, x, sifted=way, k_stored=k_stored) for way in (False, True))
         assert_bit_equal(sifted, plain)
+        assert encoder.ways.sieve is not None and len(encoder.ways.sieve.parts) == -(-UNITS // at_once)
 
 
 def made(x: Tensor, weight: Tensor, k: int = 16, most: int | None = None) -> Sieve:
@@ -153,20 +161,22 @@ def made(x: Tensor, weight: Tensor, k: int = 16, most: int | None = None) -> Sie
     return Sieve(LOOPS, columns, nothing, nothing, k, 16, x.double(), most)
 
 
+@pytest.mark.parametrize("most", [None, 31])  # with few bits of weights, what is left of these is what counts first
 @pytest.mark.parametrize("kind", [random, outliers, all_sizes, sparse, cancelling, subnormal])
-def test_each_screen_lies_within_its_bound_and_not_far_below_it(kind, monkeypatch):
-    """Distances are measured: a screen errs by no more, and by a good part of that; each by less than the last."""
+def test_each_screen_lies_within_its_bound_and_not_far_below_it(kind, most, monkeypatch):
+    """Distances are measured: a screen errs by no more, and by a good part of that; each by less than the last, the
+    second by half at most."""
     x, weight = kind(torch.Generator().manual_seed(3))
     exact = x.double() @ weight.double()
     shares, errors, refine = [], [], sieve_kernels.refine
 
-    def noted(screened: np.ndarray, largest: np.ndarray, scale: np.ndarray, *args: np.ndarray) -> bool:
-        of_rows, of_units = args[1:3]
+    def noted(screened: np.ndarray, scale: np.ndarray, of_rows: np.ndarray, *args: np.ndarray) -> bool:
+        of_units = args[4]
         bound = of_rows[:, :1] * of_units[0] + of_rows[:, 2:] * of_units[2] + of_units[3]
-        added = screened[:, :UNITS].astype(np.float64) * scale[:, None]
+        added = screened.astype(np.float64) * scale[:, None]
         shares.append(np.abs(added - exact.numpy()) / bound)
         errors.append(np.median(bound))
-        return collect(screened, largest, scale, *args)
+        return collect(screened, scale, of_rows, *args)
 
     def refined(*args: np.ndarray) -> None:
         refine(*args)
@@ -181,10 +191,10 @@ def test_each_screen_lies_within_its_bound_and_not_far_below_it(kind, monkeypatc
     monkeypatch.setattr(sieve_kernels, "collect", noted)
     monkeypatch.setattr(sieve_kernels, "refine", refined)
     monkeypatch.setattr(sieve, "SHARE", 1)
-    assert made(x, weight, k=0).candidates(LOOPS, x.double()) is not None
+    assert made(x, weight, k=0, most=most).candidates(LOOPS, x.double()) is not None
     assert len(shares) == 3 and all(share.max() <= 1 for share in shares)
     if kind in (random, outliers, sparse):
-        assert all(share.max() > 0.2 for share in shares) and 20 * errors[2] < errors[1] < errors[0]
+        assert all(share.max() > 0.2 for share in shares) and 12 * errors[2] < errors[1] < 0.55 * errors[0]
 
 
 @pytest.mark.parametrize("width", [64, 128, 448])
@@ -246,8 +256,10 @@ def test_it_is_known_beforehand_what_an_encoder_comes_to_hold(units):
     encoder = TopKEncoder(weight, 16)
     foretold = encoder.held_bytes
     encoded(encoder, x, sifted=units == UNITS)
-    directions = {"columns": encoder.columns, "operand": encoder.screen.operand} | vars(encoder.ways.sieve or object)
-    large = [each for each in directions.values() if isinstance(each, Tensor) and each.numel() >= weight.numel()]
+    directions = [encoder.columns, encoder.screen.operand]
+    if encoder.ways.sieve is not None:
+        directions += [*vars(encoder.ways.sieve).values(), *(part.packed for part in encoder.ways.sieve.parts)]
+    large = [each for each in directions if isinstance(each, Tensor) and each.numel() >= weight.numel()]
     held = sum({each.data_ptr(): each.numel() * each.element_size() for each in large if not each.is_mkldnn}.values())
     held += sum(each.numel() for each in large if each.is_mkldnn)
     assert foretold == encoder.held_bytes and held <= 1.02 * foretold and foretold <= 1.02 * held
