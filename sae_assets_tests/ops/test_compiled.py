@@ -101,7 +101,7 @@ def test_thresholds_are_the_same_bits(by, world, fractions, data):
 @pytest.mark.parametrize("budget", [500 * ENTRY_BYTES, 2**20])
 def test_thresholds_of_many_units_are_the_same_bits(by, budget):
     """Which are written some units at a time: the last ones are fewer, and so are those of a block."""
-    world = random_world(3, n_units=90, n_concepts=80)
+    world = random_world(3, n_units=90, n_concepts=9)
     fractions = tuple(number / 31 for number in range(1, 31))
     by(False)
     expected = calibrate(world, fractions, memory_budget=budget)
@@ -154,7 +154,7 @@ def test_scores_and_counts_are_the_same_bits(by, world, fractions, most, data):
 @pytest.mark.parametrize("budget", [500 * SCORE_BYTES, 2**20])
 def test_counts_of_many_units_are_the_same_bits(by, budget):
     """Which are written some units at a time: the last ones are fewer, and so are those of a block."""
-    world = random_world(4, n_units=90, n_concepts=80)
+    world = random_world(4, n_units=90, n_concepts=9)
     fractions = tuple(number / 61 for number in range(1, 61))
     by(False)
     cutoffs = calibrate(world, fractions)

@@ -73,7 +73,7 @@ def test_image_that_changes_or_vanishes_after_registration(tmp_path, made_home, 
         again = only(launched(plan_of(session)), "sparse_activations")
         assert again == {("small/patch/sparse_activations", "0001|clip-mini")}
         definitions = build_definitions(session.catalog, session.resources)
-        job = definitions.get_repository_def().get_job("small__verify")
+        job = definitions.get_repository_def().get_job("small__check_contents")
         (found,) = job.execute_in_process(instance=session.instance).get_asset_check_evaluations()
         assert not found.passed and f"{gone.stem} ({what})" in str(found.metadata["examples"].value)
         # Making its chunk's `examples` anew fails the blocking check, which says what to do.
