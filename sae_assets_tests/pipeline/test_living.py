@@ -262,7 +262,8 @@ def test_changed_file_fails_a_check_that_says_what_to_do(living):
     victim = sorted((root / "images").iterdir())[0]
     victim.write_bytes(victim.read_bytes() + b"more")
     definitions = build_definitions(session.catalog, session.resources)
-    result = definitions.get_repository_def().get_job("small__check_contents").execute_in_process(instance=session.instance)
+    job = definitions.get_repository_def().get_job("small__check_contents")
+    result = job.execute_in_process(instance=session.instance)
     evaluation = result.get_asset_check_evaluations()[0]
     assert not evaluation.passed
     assert victim.stem in str(evaluation.metadata["examples"].value)
