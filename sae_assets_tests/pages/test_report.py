@@ -105,6 +105,7 @@ def cell(home: Path, given: dict[str, str], run: str = "small/patch/clip-mini") 
     return sum(lines[name][0] for name in given["data-column"].split("+"))
 
 
+@pytest.mark.long
 def test_every_figure_is_the_cell_it_names(made: Places, read: Figures) -> None:
     of_tables = [(given, text) for given, text in read.figures if "data-table" in given]
     stages = {given["data-table"] for given, _ in of_tables}

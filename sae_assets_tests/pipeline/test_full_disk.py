@@ -16,7 +16,7 @@ from sae_assets_tests.helpers.damage import files_of
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.helpers.swift import SHIPPED
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 BLOCK, ROOM = 4096, 2**26
 Disk = Callable[[Path, int], None]
 

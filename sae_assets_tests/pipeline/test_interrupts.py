@@ -17,7 +17,7 @@ from sae_assets.storage.atomic import TEMPORARY_PREFIX
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.processes import Group, environment, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 ENCODING = "sparse_activations"
 # A pass through the model that takes its time, so that a signal meets it.
 SLOW = """
@@ -59,9 +59,7 @@ def encodes(home: Path) -> bool:
     return any(ENCODING in run.tags["stages"] for run in started)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_says_so_and_leaves_nothing_behind(
     places: Places, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -117,7 +115,7 @@ run()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_a_library_takes_for_its_own_error_ends_the_command(
     made_home: Homes, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -18,7 +18,7 @@ from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Places, invoke
 from sae_assets_tests.helpers.swift import ALTERNATIVES
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("model warnings")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("model warnings")]
 
 
 @pytest.fixture(autouse=True, scope="module")

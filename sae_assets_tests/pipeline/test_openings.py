@@ -15,6 +15,7 @@ from sae_assets.orchestration.runs import Runner
 from sae_assets_tests.pipeline.fresh_runs import make_texts, run, text_catalog
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
+pytestmark = pytest.mark.long
 WIDTH = 128  # of the packaged CLIP
 
 

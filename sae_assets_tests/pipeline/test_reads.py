@@ -19,6 +19,7 @@ from sae_assets.storage.store import ArtifactStore, Stored
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.small import WITH_CONTROLS
 
+pytestmark = pytest.mark.long
 OF_ALL_CHUNKS = [name for name, stage in STAGES.items() if stage.level == "model"]
 LEAST = 4096  # bytes: values of a few units, rows of one concept are looked at together
 

@@ -22,7 +22,7 @@ from sae_assets_tests.pipeline.small import WITH_CONTROLS
 from sae_assets_tests.pipeline.test_reads import made_anew
 from sae_assets_tests.reference import controls as reference
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @functools.cache

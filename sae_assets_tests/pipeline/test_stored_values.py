@@ -22,7 +22,7 @@ from sae_assets_tests.helpers.swift import swift_homes
 from sae_assets_tests.pipeline.recomputed import Recomputed
 from sae_assets_tests.pipeline.small import WITH_CONTROLS, make_dataset, write_catalog
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stored values")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("stored values")]
 N, CHUNKS = 12, ("0000", "0001")
 
 
