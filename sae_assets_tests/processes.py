@@ -6,6 +6,7 @@ words. A machine may be slow or busy: nothing here is a matter of seconds.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sae_assets.settings import CATALOG_VARIABLE, Settings
+from sae_assets.storage.atomic import TEMPORARY_PREFIX
 
 PATIENCE = 420.0  # seconds in which nothing changes
 MOST_TIMES = 3  # patience in all, with changes
@@ -148,3 +150,15 @@ def _told(tell: Callable[[], str], group: Group | None) -> str:
     except Exception as error:
         found = f"(what there is could not be found out: {error!r})"
     return found + (f"\nThe end of {group.log}:\n{group.output()[-SHOWN:]}" if group is not None else "")
+
+
+def ended() -> int:
+    """Return the id of a process that is no more."""
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
+        process.wait()
+    return process.pid
+
+
+def half_written_by(pid: int) -> str:
+    """Return the name of a file that a process of this machine was writing."""
+    return f"{TEMPORARY_PREFIX}{socket.gethostname()}-{pid}-{'0' * 32}"

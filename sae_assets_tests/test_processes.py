@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_assets.orchestration.instance.launcher import is_alive
+from sae_assets.storage.processes import is_alive
 from sae_assets_tests.browser import server as servers
 from sae_assets_tests.processes import Group, wait_until
 

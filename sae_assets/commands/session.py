@@ -29,7 +29,7 @@ from sae_assets.pipeline.stages import stage_range, stages_of
 from sae_assets.pipeline.stages.unit_mapping import pruning_rules
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.settings import Settings, device_name, format_name, load_settings, memory_budget_mb
-from sae_assets.storage.atomic import leftovers
+from sae_assets.storage.atomic import remove_leftovers
 from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 
@@ -148,8 +148,7 @@ class Session:
     def _registered(self, name: str) -> list[str]:
         """Return keys of a data set's chunks, new ones among them; what killed commands left of half-written files
         goes."""
-        for leftover in leftovers(self.store.root / name):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(self.store.root / name)
         return self.register(name).keys
 
     def plans(self, datasets: Sequence[str] | None = None, **asked: Unpack[Asked]) -> list[Planned]:

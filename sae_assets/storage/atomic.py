@@ -16,6 +16,8 @@ from typing import BinaryIO, cast
 
 from upath import UPath
 
+from sae_assets.storage.processes import is_alive
+
 TEMPORARY_PREFIX = ".tmp-"
 _WRITER = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{32}")
 OLD_SECONDS = 24 * 3600.0  # of a temporary file whose writer cannot be asked for
@@ -100,20 +102,20 @@ def leftovers(root: UPath) -> Iterator[UPath]:
     if not is_local(root) or not root.exists():  # object stores get finished bytes only
         return
     for path in root.rglob(f"{TEMPORARY_PREFIX}*"):
+        try:
+            written = path.stat().st_mtime
+        except FileNotFoundError:  # its writer has ended meanwhile
+            continue
         writer = _WRITER.fullmatch(path.name)
         if writer is not None and writer["host"] == socket.gethostname():
-            gone = not _is_there(int(writer["pid"]))
+            gone = not is_alive(int(writer["pid"]), written)
         else:
-            gone = time.time() - path.stat().st_mtime > OLD_SECONDS
+            gone = time.time() - written > OLD_SECONDS
         if gone:
             yield path
 
 
-def _is_there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
+def remove_leftovers(root: UPath) -> None:
+    """Remove what killed processes left of half-written files under a folder."""
+    for path in leftovers(root):
+        path.unlink(missing_ok=True)

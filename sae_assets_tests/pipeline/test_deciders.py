@@ -26,6 +26,7 @@ from sae_assets_tests.datasets.clevr_folder import COLOURS, CONCEPTS, ClevrFolde
 from sae_assets_tests.helpers.swift import settle_in
 from sae_assets_tests.pipeline.deciders import Named, Switch, made_by_command, named, stale_by_dagster, stale_by_status
 from sae_assets_tests.pipeline.small import NO_OTHERS
+from sae_assets_tests.processes import ended, half_written_by
 from sae_assets_tests.rows.tiny_model import WIDTH, write_tiny_model
 from sae_assets_tests.saes.published import published, save
 
@@ -411,7 +412,10 @@ def test_a_look_that_found_nothing_holds_until_something_changes(
         assert [tick()[0], tick()[0]] == [1, 0]
         now += 1000
         assert [tick()[0], tick()[0]] == [1, 0]
+        half_written = world.file(session, "best_pairs", "one").with_name(half_written_by(ended()))
+        half_written.touch()
         world.file(session, "best_pairs", "one").unlink()
         for _ in range(2):  # what is requested is asked for again, until it is under way
             looked, _, requests = tick()
             assert looked == 1 and [request.partition_key for request in requests] == ["one"]
+        assert not half_written.exists()  # its writer was killed; no command comes by that would remove it

@@ -2,9 +2,7 @@
 
 import os
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import dagster as dg
@@ -22,7 +20,6 @@ from sae_assets.orchestration.instance.home import DAGSTER_YAML, FORMER_LAUNCHER
 from sae_assets.orchestration.instance.launcher import (
     HOST_TAG,
     WatchedRunLauncher,
-    is_alive,
     local_origin,
     version_of_code,
 )
@@ -30,37 +27,13 @@ from sae_assets.orchestration.instance.worker import SLOT_SECONDS
 from sae_assets.orchestration.internals import wait_for_a_slot
 from sae_assets.settings import load_settings
 from sae_assets_tests.helpers.swift import as_shipped
+from sae_assets_tests.processes import ended
 
 
 @pytest.fixture
 def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
     with open_instance(load_settings(tmp_path)) as found:
         yield found
-
-
-def ended() -> int:
-    """Process id of a process that is no more."""
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
-        process.wait()
-    return process.pid
-
-
-def test_process_is_alive_until_it_ends():
-    now = time.time()
-    assert is_alive(os.getpid(), now)
-    assert not is_alive(ended(), now)
-
-
-def test_another_process_of_the_same_number_is_not_the_one():
-    assert not is_alive(os.getpid(), since=1.0)  # this one was not there in 1970
-
-
-def test_dead_process_that_nobody_waited_for_is_dead():
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
-        end = time.monotonic() + 30
-        while is_alive(process.pid, time.time()):
-            assert time.monotonic() < end
-            time.sleep(0.05)
 
 
 def test_code_may_be_replaced_while_it_is_looked_at(tmp_path):

@@ -31,6 +31,7 @@ from sae_assets_tests.pipeline.deciders import Named, Switch, named, stale_by_da
 from sae_assets_tests.pipeline.living import land, land_without_calibration
 from sae_assets_tests.pipeline.planned import all_states, failed_artifacts, keys, launched, only, plan_of, states_of
 from sae_assets_tests.pipeline.small import SMALL_STAGES, make_dataset, write_catalog, write_metadata
+from sae_assets_tests.processes import ended, half_written_by
 
 pytestmark = pytest.mark.long
 MODEL = "clip-mini"
@@ -219,11 +220,14 @@ def test_schedule_launches_one_backfill_that_the_ui_shows(living):
     (request,) = tick(0).run_requests  # the tick has succeeded, and says what it asks for
     assert request.run_key == "backfill-small-20260101T0200"
     job = repository.get_job("small__launch_backfill")
+    half_written = session.store.root / "small" / half_written_by(ended())
+    half_written.touch()
     for _ in range(2):  # the same tick, tried again
         assert job.execute_in_process(instance=session.instance, run_config=request.run_config).success
     backfill = session.instance.get_backfill("backfill-small-20260101T0200")
     assert backfill is not None and backfill.tags["sae_assets/dataset"] == "small"
     assert active_backfill(session.instance, "small") == backfill.backfill_id
+    assert not half_written.exists()
     assert "still running" in tick(0).skip_message and "still running" in tick(1).skip_message
     assert len(session.instance.get_backfills()) == 1
 

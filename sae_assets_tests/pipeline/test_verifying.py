@@ -21,6 +21,7 @@ from sae_assets_tests.fuzz import as_pt, fuzz
 from sae_assets_tests.helpers.damage import files_of, without_hash
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.planned import all_states
+from sae_assets_tests.processes import ended, half_written_by
 
 pytestmark = pytest.mark.slow
 N_DAMAGES = 200  # `make fuzz` does 2,000
@@ -190,13 +191,9 @@ def test_home_with_nothing_in_it_is_an_error(tmp_path: Path, small: Places, what
 
 
 def test_temporary_files_of_killed_commands_are_named_and_removed(made: Places) -> None:
-    import socket
-
     folder = store_of(made) / "small/patch/clip-mini/thresholds"
-    dead = folder / f"{TEMPORARY_PREFIX}{socket.gethostname()}-{2**22 + 1}-{'0' * 32}"
-    old, mine, young = (folder / f"{TEMPORARY_PREFIX}{name}" for name in (
-        "0123abcd", f"{socket.gethostname()}-{os.getpid()}-{'0' * 32}", "4567abcd",
-    ))  # fmt: skip
+    dead, mine = folder / half_written_by(ended()), folder / half_written_by(os.getpid())
+    old, young = folder / f"{TEMPORARY_PREFIX}0123abcd", folder / f"{TEMPORARY_PREFIX}4567abcd"
     for path in (dead, old, mine, young):
         path.write_bytes(b"half a file")
     os.utime(old, (1, 1))

@@ -4,6 +4,8 @@ import builtins
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from upath import UPath
 
 from sae_assets.storage import atomic
 from sae_assets.storage.address import Address
-from sae_assets.storage.atomic import TEMPORARY_PREFIX, write_atomically
+from sae_assets.storage.atomic import TEMPORARY_PREFIX, remove_leftovers, write_atomically
 from sae_assets.storage.store import ArtifactStore, stored
+from sae_assets_tests.processes import half_written_by
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
@@ -156,6 +159,20 @@ def test_failed_upload_leaves_the_old_object(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(ConnectionError):
             write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_only_what_nobody_writes_any_more_is_left_over(tmp_path: Path) -> None:
+    """A process that ended without being waited for writes no more, nor does one whose number a later one has."""
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        names = {pid: half_written_by(pid) for pid in (os.getpid(), process.pid)}
+        for folder in ("now", "before"):
+            (tmp_path / folder).mkdir()
+            for name in names.values():
+                (tmp_path / folder / name).touch()
+        os.utime(tmp_path / "before" / names[os.getpid()], (1, 1))
+        remove_leftovers(UPath(tmp_path))
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob(".*")] == [Path("now", names[os.getpid()])]
 
 
 @pytest.mark.parametrize("place", [lambda folder: str(folder), lambda folder: f"memory://leftovers-{folder.name}"])

@@ -24,6 +24,7 @@ from sae_assets.orchestration.switches import FOLLOW
 from sae_assets.pipeline.planning import Batch, Outlook, Scope
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.staleness import Staleness
+from sae_assets.storage.atomic import remove_leftovers
 from sae_assets.storage.provenance import digest
 
 BY_TAG = "sae_assets/by"
@@ -99,6 +100,7 @@ def _sensor(catalog: Catalog, dataset: str) -> dg.SensorDefinition:
             reason = "; ".join(filter(None, (f"Nothing of {dataset} can be made now", left_behind(plan))))
             context.update_cursor(json.dumps({"seen": seen, "at": time.time(), "said": reason}))
             return dg.SkipReason(reason)
+        remove_leftovers(artifact_store.store.root / dataset)  # no command comes by that would
         context.log.info(f"{n_partitions(plan.ready)} of {len(plan.addresses)} partitions to be made are requested")
         return [_request(batch, STAGES[batch.stages[0]].level) for batch in plan.ready]
 

@@ -17,6 +17,7 @@ from sae_assets.orchestration.automation.backfills import KIND_TAG, launch, left
 from sae_assets.orchestration.history import active_backfill
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.resources import StoreResource
+from sae_assets.storage.atomic import remove_leftovers
 from sae_assets.wording import counted
 
 BACKFILL, REPAIR = "backfill", "repair"
@@ -40,6 +41,7 @@ def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
         if not batches or active_backfill(context.instance, dataset):
             context.log.info(f"Nothing of {dataset} is to be launched any more.")
             return
+        remove_leftovers(artifact_store.store.root / dataset)
         launched = launch(context.instance, catalog, batches, backfill_id=config.backfill_id, kind=kind)
         if launched:
             what = f"Launched backfill {config.backfill_id} of {counted(n_partitions(batches), 'partition')}"

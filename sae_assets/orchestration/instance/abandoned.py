@@ -9,15 +9,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from sae_assets.orchestration.instance.launcher import (
-    HOST_TAG,
-    PROCESS_TAG,
-    WORKER_TAG,
-    is_alive,
-    is_here,
-    process_of,
-)
+from sae_assets.orchestration.instance.launcher import HOST_TAG, PROCESS_TAG, WORKER_TAG, is_here, process_of
 from sae_assets.orchestration.internals import NEVER_AGAIN, hand_on_slots
+from sae_assets.storage.processes import is_alive
 
 # A run that is queued waits for a daemon: it has no process that could have died.
 STARTED = [

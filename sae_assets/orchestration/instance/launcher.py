@@ -32,13 +32,13 @@ import sae_assets
 from sae_assets.orchestration.instance.engines import keep_engines
 from sae_assets.orchestration.instance.workers import Key, Pool
 from sae_assets.settings import CATALOG_VARIABLE
+from sae_assets.storage.processes import START_SLACK_SECONDS, is_alive
 
 # Tags of this prefix are not shown in the UI: on every run of a machine they say the same.
 HOST_TAG = ".dagster/sae_assets_host"  # of runs that a command executes in its own process, and of those of a worker
 WORKER_TAG = ".dagster/sae_assets_worker"  # process id of the worker that a run was given to
 PROCESS_TAG = ".dagster/sae_assets_process"  # process id of the command that executes a run in its own process
 HERE = ("localhost", "127.0.0.1", "::1")
-START_SLACK_SECONDS = 5.0  # a process is older than the first event it writes
 RUNS_PER_WORKER, IDLE_SECONDS = 200, 120
 DEFAULT_WORKERS = 4  # where the queue has no limit
 CODE_SUFFIXES = (".py", ".yaml")
@@ -220,29 +220,3 @@ def process_of(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] |
         if pid is not None and str(pid.value).isdigit():
             return int(str(pid.value)), entry.timestamp
     return None
-
-
-def is_alive(pid: int, since: float) -> bool:
-    """Return whether a process that was there at ``since`` (seconds since the epoch) still is; a later one is
-    another."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return _started(pid) is None
-    started = _started(pid)
-    return started is None or started <= since + START_SLACK_SECONDS
-
-
-def _started(pid: int) -> float | None:
-    """Return when a process started, seconds since the epoch, where the system tells; infinity if it is dead
-    already."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-    except (OSError, StopIteration):
-        return None
-    if fields[0] in ("Z", "X"):  # ended, and nobody has asked for its exit code
-        return float("inf")
-    return int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
