@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -193,6 +194,9 @@ if HAS_FP32:
             ("mkldnn.conv", "bf16"),
         )
     }
+# Five of the others at once, and what touches tensors most, in `make test`; every one by itself with the long tests.
+AT_ONCE = ("many at once", "inference mode", "meta device as a context", "three threads")
+EACH = [pytest.param(state, marks=() if state in AT_ONCE else pytest.mark.long) for state in STATES]
 
 
 def picture() -> dict[str, Any]:

@@ -42,18 +42,13 @@ from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import lengths_of
-from sae_assets_tests.helpers.process_states import HAS_FP32, STATES, picture, under
+from sae_assets_tests.helpers.process_states import EACH, HAS_FP32, STATES, picture, under
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import DENORMAL, TINY, World, random_world
 
 pytestmark = pytest.mark.slow
 
 N_UNITS = 24
-
-
-# Five of the others at once, and what touches tensors most, in `make test`; every one by itself with the long tests.
-AT_ONCE = ("many at once", "inference mode", "meta device as a context", "three threads")
-EACH = [pytest.param(state, marks=() if state in AT_ONCE else pytest.mark.long) for state in STATES]
 
 
 def world_with_subnormals() -> World:

@@ -14,7 +14,7 @@ from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.ops.random_saes import match_density, random_encoder
 from sae_assets.ops.significance import search_null
 from sae_assets.ops.sorted_scores import example_scores
-from sae_assets_tests.helpers.process_states import STATES, under
+from sae_assets_tests.helpers.process_states import EACH, under
 from sae_assets_tests.strategies import random_world
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -87,7 +87,7 @@ def alone() -> dict[str, Tensor]:
     return {name: figure() for name, figure in FIGURES.items()}
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", EACH)
 def test_figures(alone: dict[str, Tensor], state: str) -> None:
     """Each from numbers that were made before."""
     made = under(state, lambda: {name: figure() for name, figure in FIGURES.items()})
