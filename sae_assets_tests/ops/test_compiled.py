@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_assets.artifacts import offsets_of
@@ -60,6 +60,16 @@ from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world
 pytestmark = pytest.mark.xdist_group("compiled")
 MODULES = encoding_kernels, value_kernels, detection_kernels, search_kernels, sieve_kernels
 USERS = (unit_stats, thresholds, example_scores, detection_stats, exact_search, rank_sums)
+
+
+def long_where_compiled(name: str, *pairs: tuple[object, bool]) -> pytest.MarkDecorator:
+    """Cases of ``loops`` with each of these values of a parameter; some are compiled with the long tests alone.
+
+    Numba takes seconds for each further type, and all types are compiled from the same lines.
+    """
+    cases = [pytest.param("interpreted", value) for value, _ in pairs]
+    cases += [pytest.param("compiled", value, marks=pytest.mark.long if late else ()) for value, late in pairs]
+    return pytest.mark.parametrize(("loops", name), cases, indirect=["loops"])
 
 
 @pytest.fixture(params=["interpreted", "compiled"], scope="module")
@@ -279,9 +289,10 @@ def test_a_fit_asks_for_loops_once_it_has_worked_for_long(loops, seed, monkeypat
     assert fitted(decoder, (x, code), (x, code)) == before
 
 
-@pytest.mark.parametrize(("n_examples", "n_concepts"), [(120, 4), (121, 4), (40, 30), (12, 260)])
-def test_many_continuous_values_are_the_same_bits(by, n_examples, n_concepts):
+@long_where_compiled("sizes", ((120, 4), False), ((121, 4), False), ((40, 30), False), ((12, 260), True))
+def test_many_continuous_values_are_the_same_bits(by, sizes):
     """Where quantiles interpolate, rows have more concepts than are dealt out at once, and these are many."""
+    n_examples, n_concepts = sizes
     world = random_world(n_concepts, n_examples=n_examples, n_concepts=n_concepts, n_units=max(12, n_concepts))
     world = World(world.activations[:, :12], world.lengths, world.splits, world.truth, world.labels)
     by(False)
@@ -307,16 +318,17 @@ def test_a_null_of_either_sign_detects_nothing(by):
     assert count_detections(_gathered(world, 2**20), null) == expected
 
 
-@PROPERTY
+@long_where_compiled("most_narrow", (0, True), (exact_search.MOST_NARROW, False))
+@settings(PROPERTY, max_examples=PROPERTY.max_examples // 2)
 @given(world=worlds(), truths=st.integers(1, 9), most=st.integers(1, 3), support=st.integers(1, 3), data=st.data())
-def test_searches_are_the_same_bits(by, world, truths, most, support, data):
+def test_searches_are_the_same_bits(by, most_narrow, world, truths, most, support, data):
     """Of any number of truths, together and some at a time, also where positives are counted in more bits."""
     scores = _scored(world, 2**20)["cal"]
     n = len(scores.labels)
     cells = data.draw(st.lists(st.booleans(), min_size=n * truths, max_size=n * truths))
     truth, found = torch.tensor(cells, dtype=torch.bool).view(n, truths), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact_search, "MOST_NARROW", data.draw(st.sampled_from([0, 2**16 - 1])))
+        patch.setattr(exact_search, "MOST_NARROW", most_narrow)
         patch.setattr(exact_search, "TRUTHS_TOGETHER", most)
         for on in (False, True):
             by(on)
@@ -400,7 +412,7 @@ def test_nulls_are_the_same_bits(by, n_examples, family):
         assert torch.equal(*(torch.as_tensor(each).nan_to_num(-9) for each in (expected, found[1][name]))), name
 
 
-@pytest.mark.parametrize("half", [8, 16, 32])
+@long_where_compiled("half", (8, False), (16, False), (32, True))
 def test_counts_of_any_type_are_the_same_bits(by, half, monkeypatch):
     """Of as many examples as fit in a byte, and as if there were more; with scores of one split alone, too."""
     world = random_world(5, n_examples=90, n_concepts=5)
@@ -494,6 +506,7 @@ def test_small_work_does_not_load_numba_and_large_work_does():
     assert found.split() == ["False", "False", str(jit.COMPILED)]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_numba_that_is_told_not_to_compile_is_not_used(monkeypatch):
     """Interpreted, loops would take a hundred times as long as torch."""

@@ -215,7 +215,9 @@ def test_bytes_are_multiplied_as_a_plain_loop_does(width):
     assert torch.equal(values.unflatten(0, (5, 9)), (weights @ codes.T).double())
 
 
-@pytest.mark.parametrize("features", ["+avx512vnni,+avx512f,+avx2,+fma", "+avx2,+fma", "+sse4.2"])
+@pytest.mark.parametrize("features", [
+    pytest.param("+avx512vnni,+avx512f,+avx2,+fma", marks=pytest.mark.long), "+avx2,+fma", "+sse4.2",
+])  # fmt: skip
 def test_instructions_are_those_of_the_processor(features):
     """Loops that were compiled for another processor would end the process: each kind is tried in one of its own."""
     here = jit.numba.core.codegen.get_host_cpu_features().split(",")
