@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_assets.artifacts import BestPairs, Thresholds, UnitMapping, UnitStats
@@ -86,7 +86,7 @@ CHANGES = pytest.mark.parametrize("change", [with_other_test_labels, with_other_
 
 
 @CHANGES
-@PROPERTY
+@settings(PROPERTY, max_examples=6)  # the planted leak below shows with every seed that was tried
 @given(st.integers(0, 2**32 - 1))
 def test_what_is_chosen_does_not_depend_on_test(change, seed):
     """Other test labels or other test rows: the same statistics, rules, mapping, thresholds and pairs, bit for bit."""
