@@ -284,6 +284,7 @@ def test_chunks_that_do_not_belong_together_are_refused() -> None:
 # What the intervals hold --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(("n", "spread", "recall"), [(76, 0.0, 0.85), (76, 0.6, 0.85), (200, 0.4, 0.7)])
@@ -301,6 +302,17 @@ def test_a_detector_drawn_as_the_others_differs_by_nothing(n: int, spread: float
         _, low, high = difference_to_draws(draws[0], torch.stack(draws[1:])).tolist()
         held += low <= 0 <= high
     assert held >= stats.binom(trials, 0.93).ppf(0.0005)
+
+
+def test_limits_of_a_difference_to_draws_are_those_of_a_further_draw() -> None:
+    """Where draws differ more than examples do: ``± t s √(1 + 1/S)`` of the six draws' F1; t is a short expansion."""
+    number, recall = torch.arange(400)[None], np.arange(4, 10) / 10
+    truth = number % 2 == 0
+    draws = torch.stack([counts_of(truth & (number % 20 < 20 * each), truth) for each in recall])
+    f1 = 2 * recall / (1 + recall)
+    far = stats.t.ppf(0.975, 5) * f1.std(ddof=1) * (7 / 6) ** 0.5
+    expected = f1[5] - f1.mean() + np.array([0, -far, far])
+    np.testing.assert_allclose(difference_to_draws(draws[5], draws), expected, rtol=3e-3)
 
 
 def test_a_better_detector_is_told_from_random_ones() -> None:

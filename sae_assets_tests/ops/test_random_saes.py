@@ -76,6 +76,7 @@ def test_each_unit_fires_on_as_many_rows_as_the_trained_one(device: str, kind: s
     assert 0 < int(raised.sum()) < N
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_other_rows_have_about_the_same_l0() -> None:
     """Matched on 4,000 rows, over 5 seeds: on 4,000 others each SAE's L0 is within a tenth of the trained one's."""

@@ -132,6 +132,7 @@ def of_rows(lengths: np.ndarray, truth: np.ndarray, fires: np.ndarray) -> PairRo
     return PairRows(sets, torch.from_numpy(lengths), torch.zeros_like(rows), rows, counts, one, one)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_size(lengths="texts", sets: int = 180, draws: int = 39, seed: int = 0) -> None:
     """Clumps of a unit that have nothing to do with those of the concept are rejected at .05 about as often."""
@@ -144,6 +145,7 @@ def test_size(lengths="texts", sets: int = 180, draws: int = 39, seed: int = 0) 
     assert stats.binom(sets, 0.04).ppf(0.0005) <= rejected <= stats.binom(sets, 0.06).ppf(0.9995)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_size_of_images():
     """The same where all examples have as many rows."""

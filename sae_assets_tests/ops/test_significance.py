@@ -190,6 +190,7 @@ NOISE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOISE)
 def test_noise_is_rejected_at_its_level(name):
