@@ -9,7 +9,7 @@ made by ``homes``.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from dagster import DagsterEventType, EventLogEntry
@@ -37,6 +37,14 @@ LISTED_ONLY = {
 }  # fmt: skip
 
 
+@cache
+def _shared() -> tuple[Any, Any]:
+    """The dialect of all engines, which knows the version of SQLite, and the statements that were compiled for it."""
+    first = create_engine("sqlite://")
+    with first.connect():
+        return first.dialect, first._compiled_cache
+
+
 class _OneEngine:
     """One connection of each thread, and more where it is in use; ``dispose`` closes all, so that the files can be
     copied then."""
@@ -47,6 +55,7 @@ class _OneEngine:
     def _engine(self) -> Engine:
         engine = create_engine(self._conn_string, connect_args={"timeout": 60})
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        engine.dialect, engine._compiled_cache = _shared()  # statements are compiled once for all homes
         return engine
 
     @cached_property
