@@ -20,6 +20,7 @@ from sae_assets.pipeline.stages import ORDER, STAGES, sparse_activations
 from sae_assets.settings import load_settings
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.helpers.homes import places_in
 from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
 
@@ -148,7 +149,7 @@ def test_a_person_can_materialize_one_part(small):
         assert files == ["small/examples/0001.parquet", "small/patch/clip-mini/sparse_activations/0001.parquet"]
 
 
-def test_what_is_up_to_date_is_encoded_again_only_where_it_is_damaged_or_asked_for(small, monkeypatch):
+def test_what_is_up_to_date_is_encoded_again_only_where_it_is_damaged_or_asked_for(tmp_path, monkeypatch):
     encoded: list[list[str]] = []
     encode = sparse_activations.encode_chunk
 
@@ -157,6 +158,8 @@ def test_what_is_up_to_date_is_encoded_again_only_where_it_is_damaged_or_asked_f
         return encode(chunk, token_kinds, **more)
 
     monkeypatch.setattr(sparse_activations, "encode_chunk", counting)
+    small = places_in(tmp_path)
+    write_catalog(small["catalog"], make_dataset(small["root"], 4), chunk_size=2)
     with open_session(small["home"], small["catalog"]) as session:
         session.materialize(["small"], token_kinds=["patch"], chunks=["1"], last="sparse_activations")
         job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
@@ -246,7 +249,7 @@ def test_aggregates_hold_one_chunk_at_a_time(tmp_path, made_home, monkeypatch):
 
     monkeypatch.setattr(build, "KEPT_MB", 0)
 
-    small = made_home(tmp_path, "sparse_activations", chunk_size=2)  # six chunks
+    small = made_home(tmp_path, "sparse_activations", n=5, chunk_size=1)  # five chunks
     arguments = ["-d", "small", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
     alive: list[weakref.ref] = []
     most = 0
@@ -265,7 +268,7 @@ def test_aggregates_hold_one_chunk_at_a_time(tmp_path, made_home, monkeypatch):
     monkeypatch.setattr(ChunkReader, "__getitem__", counting)
     assert CliRunner().invoke(app, ["materialize", *arguments, "--to", "unit_stats"]).exit_code == 0
     # The one in hand, the one that is read ahead, and for a moment the one before, which is about to be dropped.
-    assert len(alive) >= 6 and most <= 3
+    assert len(alive) >= 5 and most <= 3
 
 
 def test_json_of_materialize_and_config_reach_the_run(small):
@@ -292,7 +295,7 @@ def test_control_inputs_are_made_in_the_pass_that_encodes_where_they_are_switche
         return encode(chunk, token_kinds, **more)
 
     monkeypatch.setattr(sparse_activations, "encode_chunk", counting)
-    root, home = make_dataset(tmp_path / "data", 6), tmp_path / "home"
+    root, home = make_dataset(tmp_path / "data", 2), tmp_path / "home"
     where = [Address("small", "control_inputs", kind, "clip-mini", "0000") for kind in ("patch", "cls")]
 
     def materialize(controls: dict[str, int] | None) -> None:
@@ -315,6 +318,6 @@ def test_control_inputs_are_made_in_the_pass_that_encodes_where_they_are_switche
         patch, cls = (session.store.read(each).artifact for each in where)
         sparse = session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", "0000"))
         identity = session.store.header(where[0]).provenance.identity
-    assert len(patch.row_ids) == 9 and len(cls.row_ids) == 6 and patch.n_seeds == 1
+    assert len(patch.row_ids) == 9 and len(cls.row_ids) == 2 and patch.n_seeds == 1
     assert torch.equal(patch.example_offsets, sparse.artifact.example_offsets)
     assert identity["encoder"] == sparse.provenance.identity["encoder"]

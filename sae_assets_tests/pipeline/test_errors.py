@@ -15,6 +15,7 @@ from sae_assets.commands.session import open_session
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.history import first_cause
 from sae_assets.orchestration.partitions import multi_key
+from sae_assets_tests.helpers.homes import Places, places_in
 from sae_assets_tests.pipeline.planned import launched, only, plan_of, states_of
 from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset, write_catalog, write_metadata
 
@@ -27,6 +28,14 @@ def run(small: dict[str, Path], *arguments: str):
 def rows(small: dict[str, Path]) -> list[dict[str, str]]:
     with (small["root"] / "metadata.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def one_chunk(tmp_path: Path) -> Places:
+    """A data set of one chunk, with an example of each split: for what is refused before anything is encoded."""
+    places = places_in(tmp_path)
+    write_catalog(places["catalog"], make_dataset(places["root"], 3), token_kinds=["patch"])
+    return places
 
 
 def refused(small: dict[str, Path], *parts: str, code: int = 1, arguments: tuple[str, ...] = ()) -> str:
@@ -120,14 +129,14 @@ def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(tmp_path, made_h
 
 def test_every_bad_chunk_is_named_and_the_others_are_made(tmp_path, made_home):
     """A night's work does not end with the first damaged image."""
-    small = made_home(tmp_path, "labels", n=18)
-    for place in (1, 13):
+    small = made_home(tmp_path, "labels", n=6, chunk_size=2)
+    for place in (1, 5):
         (small["root"] / rows(small)[place]["image_path"]).write_bytes(b"not an image")
     said = ["2 runs failed; 1 that do not need them were made, 3 were up to date"]
-    refused(small, *said, "small clip-mini 0000 ground_truth", "small clip-mini 0002 ground_truth", "1 of 6 examples")
+    refused(small, *said, "small clip-mini 0000 ground_truth", "small clip-mini 0002 ground_truth", "1 of 2 examples")
     made = sorted(path.name for path in (small["home"] / "store").rglob("patch/*/sparse_activations/*"))
     assert made == ["0001.parquet"]
-    assert run(small, "--allow-missing-chunks").exit_code == 1
+    assert run(small, "--allow-missing-chunks", "--to", "unit_stats").exit_code == 1
     assert list((small["home"] / "store").rglob("patch/*/unit_stats/*"))
 
 
@@ -201,9 +210,10 @@ def test_empty_cal_split_is_said_before_any_work(small):
 
 def test_chunks_without_cal_are_refused_by_the_aggregate(small):
     """Chunks materialized so far hold no cal example, though the data set has some."""
-    changed = rows(small)
+    write_catalog(small["catalog"], small["root"], token_kinds=["patch"], chunk_size=1)
+    changed = rows(small)[:3]
     for place, row in enumerate(changed):
-        row["split"] = "cal" if place >= 12 else "train"
+        row["split"] = "cal" if place == 2 else "train"
     write_metadata(small["root"], changed)
     refused(small, "hold no calibration examples", arguments=("--chunks", "0,1", "--allow-missing-chunks"))
 
@@ -234,28 +244,28 @@ def test_concept_without_positives_keeps_its_row_and_its_figures_are_null(tmp_pa
         ),
     ],
 )
-def test_checkpoint_with_other_keys_or_shapes(small, change, parts):
+def test_checkpoint_with_other_keys_or_shapes(one_chunk, change, parts):
     import sae_assets
 
     packaged = Path(sae_assets.__file__).parent / "demo" / "checkpoints" / "clip-mini-sae.pt"
     content = torch.load(packaged, weights_only=True)
     change(content)
-    broken = small["root"].parent / "broken.pt"
+    broken = one_chunk["root"].parent / "broken.pt"
     torch.save(content, broken)
-    catalog = yaml.safe_load(small["catalog"].read_text())
+    catalog = yaml.safe_load(one_chunk["catalog"].read_text())
     catalog["models"] = {"clip-mini": {"sae": {"format": "clipscope", "path": "broken.pt"}}}
-    small["catalog"].write_text(yaml.safe_dump(catalog))
-    refused(small, str(broken), *parts)
+    one_chunk["catalog"].write_text(yaml.safe_dump(catalog))
+    refused(one_chunk, str(broken), *parts)
 
 
-def test_sae_of_another_width_names_both(small):
+def test_sae_of_another_width_names_both(one_chunk):
     n, d = 32, 64
     state = {"pre_b": torch.zeros(d), "enc": torch.ones(d, n), "dec": torch.ones(n, d)}
-    torch.save({"k": 4, "n_features": n, "d_in": d, "model_state_dict": state}, small["root"].parent / "narrow.pt")
-    catalog = yaml.safe_load(small["catalog"].read_text())
+    torch.save({"k": 4, "n_features": n, "d_in": d, "model_state_dict": state}, one_chunk["root"].parent / "narrow.pt")
+    catalog = yaml.safe_load(one_chunk["catalog"].read_text())
     catalog["models"] = {"clip-mini": {"sae": {"format": "clipscope", "path": "narrow.pt"}}}
-    small["catalog"].write_text(yaml.safe_dump(catalog))
-    refused(small, "width 64", "width 128", "block 3")
+    one_chunk["catalog"].write_text(yaml.safe_dump(catalog))
+    refused(one_chunk, "width 64", "width 128", "block 3")
 
 
 def test_unknown_names_suggest_the_nearest(small):

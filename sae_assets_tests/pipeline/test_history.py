@@ -146,7 +146,7 @@ def record(instance: dg.DagsterInstance, rows: list[Any]) -> None:
             )  # fmt: skip
 
 
-@settings(PROPERTY, max_examples=100)
+@settings(PROPERTY, max_examples=40)
 @given(st.lists(ROW, max_size=30, unique_by=lambda row: (row[0], row[1], row[3])), st.sets(st.sampled_from(CHECKS)))
 def test_whatever_is_recorded_of_checks_those_are_found_that_dagster_finds(
     empty_instance: dg.DagsterInstance, rows: list[Any], asked: set[dg.AssetCheckKey]

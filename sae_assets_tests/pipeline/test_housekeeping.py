@@ -9,7 +9,7 @@ from sae_assets.commands.session import open_session
 from sae_assets.orchestration.history import with_history
 from sae_assets.orchestration.partitions import keys_of
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
-from sae_assets_tests.pipeline.planned import all_states, states_of
+from sae_assets_tests.pipeline.planned import states_of
 from sae_assets_tests.pipeline.small import SMALL_STAGES
 
 
@@ -39,10 +39,12 @@ def test_chunk_is_shown_then_removed_and_aggregates_become_stale(made):
     assert stages["patch/clip-mini/unit_stats"]["all"] == "stale"
     assert set(stages["patch/clip-mini/sparse_activations"].values()) == {"current"}
     # Its examples are still in the data set: they come back as a chunk of a new number.
-    assert invoke(made, "materialize", "-d", "small").exit_code == 0
+    assert invoke(made, "materialize", "-d", "small", "--to", "unit_stats").exit_code == 0
     with open_session(made["home"], made["catalog"]) as session:
         assert session.chunks_of("small") == ["0000", "0002"]
-        assert all_states(session) == {"current"}
+        stages = states_of(session)
+    for name in ("sparse_activations", "unit_stats"):
+        assert set(stages[f"patch/clip-mini/{name}"].values()) == {"current"}
 
 
 def test_whole_data_set(made):
