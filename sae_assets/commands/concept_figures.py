@@ -198,11 +198,18 @@ def weighted_localization(store: "ArtifactStore", address: Address, best: Any) -
     if store.find(address) is None:
         return {}
     rows = store.read(address).artifact
+    numbers = {name: number for number, name in enumerate(rows.concepts)}
+
+    def weighted(rates: Any) -> float:
+        """Concepts that were named after rows were located, which is stale then, have no figure."""
+        values = [float(rates[numbers[name]]) if name in numbers else math.nan for name in best.concepts]
+        return float(best.weighted(rates.new_tensor(values)))
+
     means = {
-        name: {rate: best.weighted(rows.rate(rate)[number, 1]) for rate in ("f1", "iou")}
+        name: {rate: weighted(rows.rate(rate)[number, 1]) for rate in ("f1", "iou")}
         for number, name in enumerate(METHODS)
     }
-    return means | {"whole_examples": {rate: best.weighted(rows.whole_rate(rate)[1]) for rate in ("f1", "iou")}}
+    return means | {"whole_examples": {rate: weighted(rows.whole_rate(rate)[1]) for rate in ("f1", "iou")}}
 
 
 def audit_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
