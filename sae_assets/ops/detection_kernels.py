@@ -16,7 +16,7 @@ NEVER = np.int32(LARGEST)  # no score has so many bits
 ONE = np.uint64(1)
 SOME_SCORES = np.uint64(2**14)  # that a cache holds
 WORDS = np.uint64(16)  # counts of a line of memory
-FINE = 8  # bins of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
+FINE = np.uint64(8)  # bins of a table for each score: with fewer more is left to compare, with more caches hold less
 
 
 @loop
@@ -56,7 +56,7 @@ def _lay_out_scores(keys, n, score, above):
         score[index + ONE] = np.int32(LAST - (keys[index] & LAST))
     score[np.uint64(0)] = NEVER
     least, shift = score[n], np.int32(0)
-    while (score[ONE] - least >> shift) >= FINE * np.int64(n):
+    while np.uint64(score[ONE] - least >> shift) >= FINE * n:
         shift += np.int32(1)
     n_bins = np.uint64(score[ONE] - least >> shift) + ONE
     above[: n_bins + ONE] = 0
@@ -67,6 +67,29 @@ def _lay_out_scores(keys, n, score, above):
         total += above[n_bins - ONE - bin_index]
         above[n_bins - ONE - bin_index] = total
     return least, shift, np.int32(n_bins)
+
+
+@loop
+@no_type_check
+def _look_up(cutoff_bits, bins, score, above, positive, detected, begin, n):
+    """Put over n columns of ``cutoff_bits`` and ``bins``, from one on, the true and the false positives of a unit.
+
+    A loop of its own, of few variables: beside all those of ``count_detected`` each of them would wait in memory.
+    """
+    width, n_columns = np.uint64(positive.shape[1]), np.uint64(cutoff_bits.shape[1])
+    hits, others, running = cutoff_bits.reshape(-1), bins.reshape(-1), positive.reshape(-1)
+    for concept in range(np.uint64(len(cutoff_bits))):
+        column = concept * n_columns + begin
+        end = column + n
+        while column < end:
+            bits = hits[column]
+            stop = np.uint64(above[np.uint64(np.uint32(others[column]))])
+            stop -= np.uint64(score[stop] < bits)  # seldom more; guesses cost more
+            while score[stop] < bits:
+                stop -= ONE
+            some = running[stop * width + np.uint64(concept)]
+            hits[column], others[column] = some, detected[stop] - some
+            column += ONE
 
 
 @loop
@@ -134,12 +157,15 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
                 bits = rounded.view(np.int32) + np.int32(np.float64(rounded) < threshold)
                 cutoff_bits[concept, column] = bits if threshold == threshold else NEVER
             for column in range(filled):
-                bin_index = cutoff_bits[concept, column] - least[column] >> shift[column]
+                above_least = np.int32(np.int32(cutoff_bits[concept, column]) - least[column])
+                bin_index = np.int32(above_least >> (shift[column] & np.int32(31)))  # 31: of 32 bits, not of 64
                 bins[concept, column] = min(max(bin_index, np.int32(0)), n_bins[column])
             for column in range(ONE, filled):
-                rising |= inner[column] & np.int32(cutoff_bits[concept, column] > cutoff_bits[concept, column - ONE])
+                rises = np.int32(cutoff_bits[concept, column] > cutoff_bits[concept, column - ONE])
+                rising = np.int32(rising | np.int32(inner[column] & rises))
         first = np.uint64(0)
         for number in range(n_some):
+            number = np.uint64(number)
             start = np.uint64(starts[unit + number])
             n = np.uint64(starts[unit + number + ONE]) - start
             for index in range(n):
@@ -147,16 +173,8 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
                 for concept in range(width):
                     positive[index + ONE, concept] = positive[index, concept] + truths[tag, concept]
                 detected[index + ONE] = detected[index] + one[tag & ONE]
-            table = FINE * first
-            for concept in range(concepts):
-                for column in range(number * fractions, (number + ONE) * fractions):
-                    bits = cutoff_bits[concept, column]
-                    stop = np.uint64(above[table + np.uint64(bins[concept, column])])
-                    stop -= np.uint64(score[first + stop] < bits)  # seldom more; guesses cost more
-                    while score[first + stop] < bits:
-                        stop -= ONE
-                    some = positive[stop, concept]
-                    hits[concept, column], others[concept, column] = some, detected[stop] - some
+            of_unit = score[first:], above[FINE * first :], positive, detected
+            _look_up(staged[0], staged[1], *of_unit, number * fractions, fractions)
             first += n + ONE
         for concept in range(concepts):
             first, second = concept * per_concept + begin, (concepts + concept) * per_concept + begin
