@@ -24,22 +24,24 @@ FINE = np.uint64(8)  # bins of a table for each score: with fewer more is left t
 def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example, keys, tags, counts):
     """Fill ``keys`` (unit, largest value descending) and ``tags`` of examples that have one; count them by split and
     unit. Returns how many."""
-    slot = np.full(counts.shape[1], -1, np.int64)  # where the score of a unit stands, in the example or one before
-    keys[:] = ABOVE
-    filled = np.int64(0)
+    slot = np.full(counts.shape[1], -1, np.int32)  # where the score of a unit stands, in the example or one before
+    filled = np.int32(0)
     for example in range(len(tag_of_example)):
         tag, begin = tag_of_example[example], filled
         if tag < 0:
             continue
-        for entry in range(row_offsets[example_offsets[example]], row_offsets[example_offsets[example + 1]]):
+        first, stop = row_offsets[example_offsets[example]], row_offsets[example_offsets[example + 1]]
+        for entry in range(np.uint64(first), np.uint64(stop)):
             unit = np.int64(unit_ids[entry])
             key = unit << BITS | LAST - np.int64(bits[entry])
             index = slot[np.uint64(unit)]
             fresh = index < begin  # which a processor guesses badly, so that both do the same
             index = filled if fresh else index
             slot[np.uint64(unit)] = index
-            keys[np.uint64(index)] = min(keys[np.uint64(index)], key)
-            filled += np.int64(fresh)
+            position = np.uint64(np.uint32(index))
+            so_far = keys[position]
+            keys[position] = min(ABOVE if fresh else so_far, key)
+            filled = np.int32(filled + np.int32(fresh))
         for index in range(np.uint64(begin), np.uint64(filled)):
             tags[index] = tag
             counts[tag & 1, np.uint64(keys[index] >> BITS)] += 1
