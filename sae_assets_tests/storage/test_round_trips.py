@@ -170,19 +170,16 @@ def test_random_artifacts_round_trip(kind: str, file_format: str) -> None:
 
 @pytest.mark.parametrize("kind", pt.KINDS)
 def test_both_formats_give_the_same_hash(kind: str) -> None:
-    """A file's content hash names its content, not its format: the other format reads back to the same hash."""
+    """A file's content hash names its content, not its format: the other format reads back to the same hash.
 
-    @thorough
-    @given(KINDS[kind]())
-    def check(artifact: Artifact) -> None:
-        hashes = set()
-        for file_format in ("parquet", "pt"):
-            store = memory_store(file_format)
-            store.write(ADDRESS, stored(artifact, provenance()))
-            hashes |= {store.read(ADDRESS).content_hash, store.header(ADDRESS).content_hash}
-        assert hashes == {artifact.content_hash()}
-
-    check()
+    So does each random artifact above.
+    """
+    artifact, hashes = SMALL[kind], set()
+    for file_format in ("parquet", "pt"):
+        store = memory_store(file_format)
+        store.write(ADDRESS, stored(artifact, provenance()))
+        hashes |= {store.read(ADDRESS).content_hash, store.header(ADDRESS).content_hash}
+    assert hashes == {artifact.content_hash()}
 
 
 @pytest.mark.parametrize(("kind", "file_format"), FORMS)
