@@ -14,10 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from beartype import beartype
 from jaxtyping import config
-from torch import Tensor
 
 import sae_assets
 
@@ -41,6 +38,8 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     def check(*args: Any, **kwargs: Any) -> Any:
         nonlocal made
         if made is None:
+            from beartype import beartype
+
             key = _identity(function)
             made = _made[key] = _made.get(key) or beartype(function)
         return made(*args, **kwargs)
@@ -104,10 +103,19 @@ def _identity(function: Callable[..., Any]) -> tuple[Any, ...]:
     return function.__module__, function.__qualname__, function.__code__, *function.__annotations__.items()
 
 
+@functools.cache
+def _arrays() -> tuple[type, ...]:
+    """Classes of arrays. Whoever hands tests to other processes reads this module too, and needs no torch."""
+    import numpy as np
+    from torch import Tensor
+
+    return Tensor, np.ndarray
+
+
 def _key(value: Any) -> Any:
     """Return all of a value that an annotation can ask for."""
     kind = type(value)
-    if isinstance(value, Tensor | np.ndarray):
+    if isinstance(value, _arrays()):
         return kind, value.dtype, value.shape
     if kind in PLAIN:
         return kind
