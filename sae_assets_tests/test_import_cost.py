@@ -81,12 +81,13 @@ def every_module_of(package: object) -> str:
         ),
         ("import sae_assets.ops", {"sae_assets"}, {"dagster"}),
         (every_module_of(sae_assets.artifacts), {"sae_assets"}, {"torch", "numpy", "dagster", "pydantic"}),
-        (
+        pytest.param(
             f"{every_module_of(sae_assets.ops)}; names = {{name.split('.')[0] for name in sys.modules}}; "
             "assert 'torch' in names; assert not names & {'dagster', 'pydantic', 'pyarrow', 'open_clip'}, names; "
             "from sae_assets.rows.open_clip.library import library; library()",
             {"open_clip", "torchvision"},
             {"sympy", "dagster", "timm", "transformers"},  # the first of torch's compiler
+            marks=pytest.mark.long,
         ),
     ],
     ids=["package", "cli", "help", "status", "definitions", "catalog", "ops", "all-artifacts", "all-ops, open_clip"],
@@ -165,12 +166,14 @@ LOOKS = (
 )
 
 
+@pytest.mark.long
 def test_python_looks_through_all_objects_while_libraries_load() -> None:
     """As it is set: what commands do about it is needed."""
     code = LOOKS.format(first="pass", then="")
     assert int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) > 1
 
 
+@pytest.mark.long
 def test_commands_look_seldom_and_libraries_find_all_of_theirs_gone_when_they_end() -> None:
     """At most once while torch alone is imported; one that torch loads where it can compile prints what is left."""
     first = "from sae_assets.package import collect_seldom; collect_seldom()"

@@ -119,6 +119,7 @@ def test_every_figure_is_the_cell_it_names(made: Places, read: Figures) -> None:
             assert text in shown, given
 
 
+@pytest.mark.long
 def test_a_wrong_figure_would_be_seen(made: Places, page: str) -> None:
     """The comparison above can fail: one digit of one value is changed."""
     start = page.index('data-table="best_pairs" data-column="test_f1"')

@@ -64,6 +64,7 @@ def test_a_damaged_file(places: Places, command: str) -> None:
     assert invoke(places, *arguments).exit_code == 0
 
 
+@pytest.mark.long
 def test_a_removed_chunk(places: Places) -> None:
     removed = invoke(places, "remove", "small", "--chunks", "1", "--yes")
     assert "aggregates become stale" in removed.stdout

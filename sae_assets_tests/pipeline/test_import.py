@@ -137,6 +137,7 @@ def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
         assert "imported" not in session.store.read(SPARSE).provenance.config != kept.provenance.config
 
 
+@pytest.mark.long
 def test_new_history_over_imported_files_records_them(older, tmp_path):
     places = imported_home(older, tmp_path)
     with open_session(

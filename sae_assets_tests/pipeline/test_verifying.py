@@ -41,7 +41,7 @@ def found_by(places: Places, *arguments: str) -> tuple[int, dict]:
     return result.exit_code, json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("file_format", ["parquet", "pt"])
+@pytest.mark.parametrize("file_format", ["parquet", pytest.param("pt", marks=pytest.mark.long)])
 def test_random_damages_are_noticed(made: Places, file_format: str) -> None:
     """Bits, bytes, digits, truncations, swaps and deletions, in files and manifests: none of them is silent."""
     if file_format == "pt":
