@@ -387,7 +387,7 @@ class TestSaeFits:
         catalog = load_catalog()
         entry, right = catalog.datasets[dataset], catalog.models[model]
         reader, kind = open_dataset(entry), entry.token_kinds[0]
-        chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:20]), reader)
+        chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:8]), reader)
         assert right.layer is not None
         for layer in (right.layer - 1, right.layer, right.layer + 1):
             read = right.model_copy(update={"layer": layer}).named(model)
@@ -435,7 +435,7 @@ class TestClsLikeRows:
             entry = catalog.datasets["moods_mini"]
             catalog = catalog.model_copy(update={"models": {**catalog.models, "gemma-mini": model}})
             reader = open_dataset(entry)
-            chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:60]), reader)
+            chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:20]), reader)
             encoded = encode_chunk(
                 chunk, ("token", "cls"), dataset=entry, model=model, reader=reader, k_stored=None, batch_size=8,
                 precision="float32", device="cpu", memory_budget=2**26,

@@ -228,7 +228,7 @@ def recorded(places: Places) -> dict[str, dict[str, dict[str, Any]]]:
 def test_a_plan_says_what_it_is_expected_to_cost_and_its_runs_say_it_beside_what_they_took(
     tmp_path: Path, made_home: Homes
 ) -> None:
-    places = made_home(tmp_path, "unit_stats")
+    places = made_home(tmp_path, "unit_mapping")
     last = ("--to", "unit_stats")
     assert told(places, *last)["stages"] == []
     expected = told(places, "--force", *last)
@@ -301,7 +301,7 @@ def test_where_nothing_was_encoded_some_examples_are_now_and_nothing_of_it_stays
     assert each["by"] is None and {each[name] for name in FIGURES} == {None}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_was_never_made_is_made_of_some_examples_and_nothing_of_it_stays(
     tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

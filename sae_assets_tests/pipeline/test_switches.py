@@ -32,7 +32,7 @@ from sae_assets_tests.strategies import PROPERTY
 
 SENSOR, SCHEDULE = InstigatorType.SENSOR, InstigatorType.SCHEDULE
 RUNNING, STOPPED = InstigatorStatus.RUNNING, InstigatorStatus.STOPPED
-DATASETS = st.from_regex(r"[a-c][a-cA_0]{0,6}", fullmatch=True)
+DATASETS = st.builds(str.__add__, st.sampled_from("abc"), st.text("abcA_0", max_size=6))
 ACTIONS = [switch.action for switch in SWITCHES if switch.of_each]
 
 
