@@ -67,8 +67,11 @@ def same(one: SparseActivations, other: SparseActivations) -> bool:
 
 
 @pytest.mark.slow
-def test_many_chunks_open_model_and_sae_once(pictures: ClevrFolder, model: Model, opened: list[str]) -> None:
-    for _ in range(12):
+@pytest.mark.parametrize("chunks", [12, pytest.param(100, marks=pytest.mark.long)])
+def test_many_chunks_open_model_and_sae_once(
+    pictures: ClevrFolder, model: Model, opened: list[str], chunks: int
+) -> None:
+    for _ in range(chunks):
         encode(chunk_of(pictures, "a"), pictures, model)
     assert sorted(opened) == ["sae", *BUILT]
 
