@@ -85,8 +85,9 @@ def test_what_is_loaded_later_is_called_asked_and_an_instance_of() -> None:
         LoadedLater("fractions", "Fiction")()
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize("names", ["there", pytest.param("lacking", marks=pytest.mark.long)])
+@pytest.mark.parametrize("names", ["there", "lacking"])
 def test_towers_of_the_libraries_that_were_put_off_are_built(tmp_path: Path, names: str) -> None:
     """In a process of its own, which has loaded nothing yet."""
     from transformers import BertConfig

@@ -34,6 +34,7 @@ from sae_assets_tests.rows.tiny_transformers import (
     WIDTH,
     entry,
     gemma_tokenizer,
+    long_but,
 )
 from sae_assets_tests.strategies import PROPERTY
 
@@ -73,7 +74,7 @@ def expect_equal_rows(embed: Callable[[Sequence[int]], Iterator[Tensor]], n: int
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("forward_batch", BATCHES)
-@pytest.mark.parametrize("name", VISION)
+@pytest.mark.parametrize("name", long_but(("open_clip", "clip", "dinov2", "beit"), VISION))
 def test_images_keep_their_rows(
     transformer: Callable[[str], Path], tiny: Path, name: str, forward_batch: int | None
 ) -> None:
@@ -92,7 +93,7 @@ def test_images_keep_their_rows(
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("forward_batch", BATCHES)
-@pytest.mark.parametrize("name", sorted(TEXT_MODELS))
+@pytest.mark.parametrize("name", long_but(("bert", "gemma2"), sorted(TEXT_MODELS)))
 def test_texts_keep_their_rows(transformer: Callable[[str], Path], name: str, forward_batch: int | None) -> None:
     """Of all lengths, the longest cut at what the model takes; a text without tokens among them."""
     drawn = random.Random(1)

@@ -1,5 +1,6 @@
 """Texts through language models: the library's own hidden states, token by token; padding leaves no trace."""
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from sae_assets_tests.rows.tiny_transformers import (
     entry,
     full_model,
     gemma_tokenizer,
+    long_but,
 )
 
 pytestmark = pytest.mark.slow
@@ -36,6 +38,7 @@ Models = Callable[[str], Path]
 TEXTS = ["hello world", "", "a café is ok 🤖", "this text is longer than its window of eight tokens", "hi"]
 IDS = [str(place) for place in range(len(TEXTS))]
 NAMES = ("gemma2", "gpt2", "llama", "bert", "roberta")
+AT_EACH = [(name, index) for name in NAMES for index in range(LAYERS + 1)]
 FINAL_NORM = ("gemma2", "gpt2", "llama")  # their last hidden state is under it
 
 
@@ -61,10 +64,14 @@ def expected_rows(folder: Path, text: str, index: int) -> Tensor:
     return library_states(folder, encoded.ids)[index][encoded.rows]
 
 
-@pytest.mark.parametrize("index", range(LAYERS + 1))
-@pytest.mark.parametrize("name", NAMES)
-def test_rows_are_the_librarys_hidden_states(transformer: Models, name: str, index: int) -> None:
+@pytest.mark.parametrize(
+    "case",
+    long_but([(name, at) for name in NAMES for at in (0, LAYERS)], AT_EACH),
+    ids=lambda case: "-".join(map(str, case)),
+)
+def test_rows_are_the_librarys_hidden_states(transformer: Models, case: tuple[str, int]) -> None:
     """One text at a time: bit by bit, special tokens left out."""
+    name, index = case
     rows = source(transformer(name), hidden_state=index)
     assert rows.d_model == WIDTH
     for text, example in zip(TEXTS, IDS, strict=True):
@@ -74,7 +81,7 @@ def test_rows_are_the_librarys_hidden_states(transformer: Models, name: str, ind
             assert torch.equal(found.rows["token"], expected_rows(transformer(name), text, index))
 
 
-@pytest.mark.parametrize("layer", range(LAYERS))
+@pytest.mark.parametrize("layer", long_but([1, LAYERS - 1], range(LAYERS)))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_layer_is_the_hidden_state_behind_it(transformer: Models, name: str, layer: int) -> None:
     """layer = hidden_states[layer + 1]; of the last block that is so only where no final norm comes between."""
@@ -214,10 +221,14 @@ def test_hidden_states_of_a_model_that_fills_texts_up(tmp_path: Path, index: int
     assert torch.equal(found.rows["token"], expected_rows(tmp_path, TEXTS[0], index))
 
 
-@pytest.mark.parametrize("kind", ["t5", "umt5"])
-@pytest.mark.parametrize("said", [True, False])
-def test_encoder_that_was_saved_alone(tmp_path: Path, kind: str, said: bool) -> None:
+@pytest.mark.parametrize(
+    "case",
+    long_but([("t5", True), ("umt5", False)], itertools.product(("t5", "umt5"), (True, False))),
+    ids=lambda case: "-".join(map(str, case)),
+)
+def test_encoder_that_was_saved_alone(tmp_path: Path, case: tuple[str, bool]) -> None:
     """T5's encoder, whose configuration is that of both stacks; the last hidden state is behind its norm."""
+    kind, said = case
     config, model = {"t5": (hf.T5Config, hf.T5EncoderModel), "umt5": (hf.UMT5Config, hf.UMT5EncoderModel)}[kind]
     with quiet():
         made = model(config(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=LAYERS, num_heads=2,

@@ -2,10 +2,11 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -24,6 +25,11 @@ TEXT = {
 }  # fmt: skip
 SQUARE = {"height": SIZE, "width": SIZE}
 CORPUS = ["Hello world this is a cafe naive ok text spaces new line < > / b o s e"] * 50
+
+
+def long_but(usual: Collection[Any], cases: Iterable[Any]) -> list[Any]:
+    """Cases of a test, all but the usual ones for the long tests alone: other models through the same code."""
+    return [each if each in usual else pytest.param(each, marks=pytest.mark.long) for each in cases]
 
 
 def clip_both_towers() -> hf.CLIPModel:
