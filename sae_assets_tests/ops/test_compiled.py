@@ -57,7 +57,7 @@ from sae_assets_tests.ops.test_reconstruction import fitted, hostile, problem
 from sae_assets_tests.ops.test_sparse_activations import encoder, problems
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
-pytestmark = pytest.mark.xdist_group("compiled")
+pytestmark = [pytest.mark.xdist_group("compiled"), pytest.mark.slow]
 MODULES = encoding_kernels, value_kernels, detection_kernels, search_kernels, sieve_kernels
 USERS = (unit_stats, thresholds, example_scores, detection_stats, exact_search, rank_sums)
 
@@ -494,7 +494,6 @@ def test_only_work_that_is_worth_it_asks_for_loops(monkeypatch):
 ASKED = "from sae_assets.ops import compiled; print(compiled.loops_for(compiled.FIRST) is not None)"
 
 
-@pytest.mark.slow
 def test_small_work_does_not_load_numba_and_large_work_does():
     """In a process of its own."""
     code = (
@@ -507,7 +506,6 @@ def test_small_work_does_not_load_numba_and_large_work_does():
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_numba_that_is_told_not_to_compile_is_not_used(monkeypatch):
     """Interpreted, loops would take a hundred times as long as torch."""
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")

@@ -43,6 +43,7 @@ def same(one: ConceptPairs, two: ConceptPairs) -> None:
         assert torch.equal(a.nan_to_num(-1), b.nan_to_num(-1)) if isinstance(a, torch.Tensor) else a == b, field.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @PROPERTY
 @given(st.data(), st.integers(1, 12), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
@@ -153,6 +154,7 @@ def test_ties_between_units_follow_their_rules():
     assert best_units(f1[:0], true[:0], thresholds[:0]).tolist() == [-1]
 
 
+@pytest.mark.slow
 def test_fractions_are_compared_exactly():
     """24,997/83,323 is more than 25,000/83,333 by 1.4e-10: float32 would call it a tie, and recall would decide."""
     n_positive = 50_000

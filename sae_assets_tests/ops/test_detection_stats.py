@@ -58,6 +58,7 @@ def test_counts_from_rows_to_confusion(seed):
     assert_matches(stats, world, cutoffs)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(worlds(), st.data())
 def test_chunking_and_order_change_nothing(world, data):
@@ -201,6 +202,7 @@ def test_rows_that_fire_together_are_one_detection():
     assert len(scores.keys) == 1
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(world=worlds(), most=st.integers(1, 20), data=st.data())
 def test_memory_changes_nothing(world, most, data):

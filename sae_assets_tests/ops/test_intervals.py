@@ -328,6 +328,7 @@ def test_differences_are_covered_where_few_examples_tell_detectors_apart(apart, 
     assert 0.93 <= one_alone(n, *apart) <= 0.98
 
 
+@pytest.mark.slow
 def test_differences_of_rows_are_covered_where_few_examples_weigh_most():
     """Fifteen of 300 examples tell detectors apart, most of them by two rows, few by sixty: not above .98 either."""
     rng, shape = np.random.default_rng(6), (2000, 300)

@@ -52,6 +52,7 @@ def choices(draw: st.DrawFn, world: World) -> tuple[list[int], list[float]]:
     return units, thresholds
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(data=st.data(), world=worlds(max_examples=8, pool=ORDINARY))
 def test_everything_is_as_by_definition(data, world):
@@ -112,6 +113,7 @@ def _f1(marked: np.ndarray, truth: np.ndarray) -> float:
     return 2 * tp / (2 * tp + fp + fn)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(data=st.data(), world=worlds())
 def test_chunks_and_memory_change_nothing(data, world):

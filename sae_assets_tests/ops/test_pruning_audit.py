@@ -19,6 +19,7 @@ def mapping_of(reasons: list[str]) -> UnitMapping:
     return UnitMapping(codes, "fixed", 0, np.inf, 0.0, np.nan, None)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(worlds(), st.data())
 def test_the_audit_is_two_exhaustive_searches(world, data):

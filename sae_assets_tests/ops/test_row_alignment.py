@@ -81,6 +81,7 @@ def test_every_figure_is_the_exhaustive_one(device, world):
         assert got.best_units[concept] == reference.best_unit(split_rows(world, "cal")[0], truth)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(worlds(max_rows=8))
 def test_figures_are_scikit_learns(world):
@@ -104,6 +105,7 @@ def test_figures_are_scikit_learns(world):
                 assert abs(float(got.rate(name)[1, unit, concept]) - expected) < 1e-9
 
 
+@pytest.mark.slow
 def test_larger_rows_agree_with_scikit_learn():
     """Continuous values with a few ties, hundreds of rows, many distinct sets of concepts."""
     world = random_world(4, n_examples=120, rows=12, n_units=8, n_concepts=6)
@@ -116,6 +118,7 @@ def test_larger_rows_agree_with_scikit_learn():
             assert abs(float(got.auroc[unit, concept]) - roc_auc_score(label, score)) < 1e-9
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(world=worlds(), budget=st.sampled_from([1, 100]), entries=st.sampled_from([1, 7]), data=st.data())
 def test_chunks_and_blocks_change_nothing(world, budget, entries, data):
@@ -214,6 +217,7 @@ def test_without_a_concept_there_are_no_figures_of_the_whole_sae():
     assert silent.summary["concepts"] == 3 and silent.summary["coverage@0.3"] == 0 == silent.summary["mean_best_f1"]
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(st.data(), st.sampled_from([1, 3, 0.5]), st.integers(1, 9))
 def test_iou_of_pixels_is_that_of_every_single_one(data, min_overlap, entries):

@@ -76,6 +76,7 @@ def test_p_is_by_brute_force(seed, min_support):
     assert got.weighted_p == pytest.approx((int((weighted[1:] >= weighted[0]).sum()) + 1) / (m + 1))
 
 
+@pytest.mark.slow
 def test_shared_shuffles_reach_what_joint_ones_reach():
     """The same marginal null, whichever way it is drawn; equal numbers of positives share it."""
     dense, labels = world(4, n=(60, 60), n_units=12)

@@ -183,6 +183,7 @@ def test_a_first_chunk_says_whether_the_model_makes_anything_of_its_texts(
     assert "hardly likelier" not in said()
 
 
+@pytest.mark.slow
 def test_the_precision_of_a_command_is_what_is_compared(gemma: Path) -> None:
     """An option goes before the catalog."""
     edited(gemma / "config.json", lambda config: config.update(dtype="bfloat16"))

@@ -124,6 +124,7 @@ def test_padding_is_no_part_of_a_picture(geometries: dict[str, Geometry]) -> Non
     assert boxes[0, 0].tolist() == [0, 0, 16, 0]
 
 
+@pytest.mark.slow
 def test_what_is_no_resize_is_refused() -> None:
     """A transform that turns pictures cannot be told by a resize and a crop."""
 
