@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 gc.disable()  # until all is imported, of which nothing is garbage
@@ -32,6 +33,7 @@ install_import_hook(modules_with_shapes(), f"{checked.__module__}.{checked.__nam
 shapes.update("jaxtyping_disable", True)  # an eighth of a pipeline's CPU; the tests in ops/ check them
 
 LONGEST = ("daemon", "scheduler", "living", "deciders")  # groups of minutes each, more than `.ci/run` has processes
+LAST_COLLECTED = "test_wording.py"
 MANY_MODULES = 100  # that were imported since, after which it is worth it to look again at what stays
 _left_alone = 0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -47,13 +49,14 @@ def _group(item: pytest.Item) -> str:
 def in_turn_if_nothing_is_compiled() -> Iterator[None]:
     """In a fresh environment one process imports after the other.
 
-    Python compiles what it imports: the first process does so for all, where else each would at the same time.
+    Python compiles what it imports: the first process does so for all, where else each would at the same time. It is
+    done when the last module of tests is compiled, which is no matter of when the others look.
     """
     import fcntl
 
-    torch = importlib.util.find_spec("torch")
-    assert torch is not None and torch.origin is not None
-    if sys.dont_write_bytecode or os.path.exists(importlib.util.cache_from_source(torch.origin)):
+    last = Path(__file__).with_name(LAST_COLLECTED)
+    compiled = Path(importlib.util.cache_from_source(str(last))).parent.glob(f"{last.stem}.*-pytest-*.pyc")
+    if sys.dont_write_bytecode or any(compiled):
         yield
         return
     with open(__file__) as file:

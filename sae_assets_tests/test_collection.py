@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from sae_assets_tests import conftest
-from sae_assets_tests.conftest import in_turn_if_nothing_is_compiled
+from sae_assets_tests.conftest import LAST_COLLECTED, in_turn_if_nothing_is_compiled
+
+
+def test_the_last_module_is_the_last() -> None:
+    """Whose compiled file says that all others are compiled."""
+    folder = Path(conftest.__file__).parent
+    assert max(path.name for path in folder.iterdir() if (path / "__init__.py").exists()
+                                 or path.match("test_*.py")) == LAST_COLLECTED  # fmt: skip
 
 
 def is_held() -> bool:
@@ -31,10 +38,9 @@ def test_processes_wait_for_the_first_if_nothing_is_compiled(
     monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", not writes)
     if compiled:
-        origin = importlib.util.find_spec("torch").origin  # type: ignore[union-attr]
-        cached = Path(importlib.util.cache_from_source(str(origin)))
+        cached = Path(importlib.util.cache_from_source(str(Path(conftest.__file__).with_name(LAST_COLLECTED))))
         cached.parent.mkdir(parents=True)
-        cached.touch()
+        cached.with_name(f"{cached.stem}-pytest-{pytest.__version__}.pyc").touch()
     with in_turn_if_nothing_is_compiled():
         assert is_held() == waits
     assert not is_held()
