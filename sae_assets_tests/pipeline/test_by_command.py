@@ -170,7 +170,7 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
         assert sparse.provenance.config["forward_batch"] == 2
         assert all_states(session) == {"current"}
         assert plan_of(session).batches == ()
-    assert invoke(places, "materialize", "-d", "small", "--seed", "7").exit_code == 0
+    assert invoke(places, "materialize", "-d", "small", "--to", "best_pairs", "--seed", "7").exit_code == 0
     assert dict(best_pairs(places, "patch").provenance.config) == {**pairs, "pooling": "max", "seed": 7}
 
 
