@@ -17,7 +17,7 @@ from sae_assets.storage.parquet import column_bytes
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets_tests.storage.small import ADDRESS, provenance, small
 
-ROWS, WIDTH, UNITS, SEEDS, MOST = 100, 16, 64, 3, 10_000
+ROWS, WIDTH, UNITS, SEEDS, MOST = 50, 16, 64, 3, 5_000
 
 
 def control_inputs(examples: int) -> Artifact:
