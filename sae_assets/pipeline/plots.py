@@ -1,4 +1,4 @@
-"""The inline pictures of the UI: how sparse rows are, unit densities with the pruning limits, F1 of concepts.
+"""The inline pictures of the UI: unit densities with the pruning limits, F1 of concepts (of rows: ``row_plots``).
 
 Each function takes artifacts and gives a Markdown image with the PNG inside, which Dagster's UI shows.
 """
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from sae_assets.artifacts.localization import Localization
     from sae_assets.artifacts.pruning_audit import PruningAudit
     from sae_assets.artifacts.row_alignment import RowAlignment
-    from sae_assets.artifacts.rows import SparseActivations
 
-BARS = 40
 COLOURS = {
     "kept": "#1b7f5c",
     "dead": "#bbbbbb",
@@ -27,43 +25,6 @@ COLOURS = {
     "weak": "#c7b3e5",
     "over_target": "#fdd0a2",
 }
-
-
-def plot_sparse_activations(rows: "SparseActivations") -> str:
-    """Draw how many units rows fire, where rows differ in it, and how strongly: two histograms of one chunk."""
-    import numpy as np
-
-    l0, values = rows.l0.numpy(), rows.values.numpy()
-    # An SAE that keeps the k largest gives every row k: one bar would say what the figures say.
-    differ = bool(len(l0)) and bool(l0.min() < l0.max())
-    # Every chunk has this picture, and fitting a layout is two thirds of what one costs. A title whose height is given
-    # is not moved out of the way of ticks, of which none is there: measuring them was a tenth of the rest.
-    figure, axes = new_axes(2 if differ else 1, fitted=False)
-    figure.subplots_adjust(0.085, 0.16, 0.99, 0.91, 0.24)
-    if differ:
-        lowest, highest = int(l0.min()), int(l0.max())
-        step = -(-(highest - lowest + 1) // BARS)  # whole numbers to a bar, or bars would differ by what falls in
-        counts, edges = np.histogram(l0, np.arange(lowest, highest + step + 1, step) - 0.5)
-        axes[0, 0].stairs(counts, edges, fill=True, color="#3182bd")
-        axes[0, 0].set_title(f"{rows.n_rows:,} rows, mean L0 {l0.mean():.1f}", size=9, y=1)
-        axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
-        axes[0, 0].set_xlabel("L0 (units that fire on a row)")
-        axes[0, 0].set_ylabel("rows")
-    axis = axes[0, -1]
-    if not len(values):
-        axis.set_axis_off()
-        axis.set_title(f"No unit fires on any of {rows.n_rows:,} rows", size=9)
-        return markdown(figure, "activations")
-    bins = np.geomspace(values.min(), max(values.max(), values.min() * 1.01), BARS + 1)
-    axis.stairs(*np.histogram(values, bins), fill=True, color="#1b7f5c")
-    axis.set_xscale("log")
-    # Ticks between powers of ten, and powers set as formulas, were half of the picture's cost.
-    axis.minorticks_off()
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.set_title(f"{len(values):,} values, median {np.median(values):.3g}", size=9, y=1)
-    axis.set_xlabel("value of a unit on a row")
-    axis.set_ylabel("values")
-    return markdown(figure, "activations")
 
 
 def plot_unit_stats(stats: "UnitStats") -> str:

@@ -1,6 +1,7 @@
 """Pictures are drawn, also of what hardly exists: no unit that fires, and no concept that has a pair."""
 
 import base64
+import dataclasses
 import io
 import re
 
@@ -16,6 +17,7 @@ from sae_assets.ops.row_alignment import align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
+from sae_assets.pipeline import row_plots
 from sae_assets.pipeline.plots import (
     plot_best_pairs,
     plot_coalitions,
@@ -24,10 +26,10 @@ from sae_assets.pipeline.plots import (
     plot_localization,
     plot_pruning_audit,
     plot_row_alignment,
-    plot_sparse_activations,
     plot_unit_mapping,
     plot_unit_stats,
 )
+from sae_assets.pipeline.row_plots import plot_sparse_activations
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
 from sae_assets_tests.storage.small import SMALL
 from sae_assets_tests.strategies import World, random_world
@@ -62,7 +64,7 @@ def rows_with_l0(l0: list[int]) -> SparseActivations:
     values = torch.full((len(units),), 2.0) / (1 + units)
     return SparseActivations(
         first_example=0, example_offsets=torch.tensor([0, len(l0)]), row_offsets=offsets, unit_ids=units,
-        values=values, n_units=9, l0=counts.int(), k_stored=None, total_mass=float(values.double().sum()),
+        values=values, n_units=max(9, *l0, 0), l0=counts.int(), k_stored=None, total_mass=float(values.double().sum()),
         dropped_mass=0.0,
     )  # fmt: skip
 
@@ -78,6 +80,34 @@ def test_sparse_activations_have_a_histogram_of_what_differs(l0: list[int], diff
     expect_picture(markdown)
     assert has_colour(markdown, (0x31, 0x82, 0xBD)) is differs
     assert has_colour(markdown, (0x1B, 0x7F, 0x5C)) is bool(sum(l0))
+
+
+def test_a_chunk_has_the_picture_that_it_has_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was drawn before it on the same axes: more bars and fewer, other powers of ten, and nothing at all."""
+    few, many = rows_with_l0([1, 3, 0, 2]), rows_with_l0([*range(90)] * 3)
+    alike, large = rows_with_l0([4, 4, 4]), rows_with_l0([6, 5, 5])
+    large = dataclasses.replace(large, values=large.values * 5000, total_mass=large.total_mass * 5000)
+    alone = {}
+    for name, rows in {"few": few, "many": many, "alike": alike, "large": large, "none": rows_with_l0([0, 0])}.items():
+        monkeypatch.setattr(row_plots, "_last", {})
+        alone[name] = (rows, plot_sparse_activations(rows))
+    assert len({picture for _, picture in alone.values()}) == len(alone)
+    monkeypatch.setattr(row_plots, "_last", {})
+    for name in ("few", "many", "few", "large", "none", "alike", "many", "alike", "none", "large", "few"):
+        rows, picture = alone[name]
+        assert plot_sparse_activations(rows) == picture, name
+    assert set(row_plots._last) == {1, 2}
+
+
+def test_axes_of_a_picture_that_failed_are_not_drawn_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_with_l0([1, 3, 0, 2])
+    expected = plot_sparse_activations(rows)
+    with monkeypatch.context() as failing:
+        failing.setattr(row_plots, "markdown", lambda figure, _title: figure.axes[0].set_title("half") and 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            plot_sparse_activations(rows)
+    assert 2 not in row_plots._last
+    assert plot_sparse_activations(rows) == expected
 
 
 @pytest.mark.parametrize("change", [lambda world: world, silent], ids=["some fire", "none fires"])

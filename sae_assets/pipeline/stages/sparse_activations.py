@@ -23,8 +23,8 @@ from sae_assets.pipeline.checks import WARNING, Expected
 from sae_assets.pipeline.embedding_files import embedding_files
 from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
-from sae_assets.pipeline.plots import plot_sparse_activations
 from sae_assets.pipeline.recipes import is_imported
+from sae_assets.pipeline.row_plots import plot_sparse_activations
 from sae_assets.pipeline.scoring import pooling_of
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 from sae_assets.rows.blank import blank_examples
