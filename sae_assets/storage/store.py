@@ -126,7 +126,9 @@ class ArtifactStore:
 
     def find(self, address: Address) -> UPath | None:
         """The file at an address, in whichever format it was written; None if there is none."""
-        paths = [path_of(self.root, address, extension) for extension in ENDINGS]
+        first, *others = ENDINGS
+        path = path_of(self.root, address, first)
+        paths = [path, *(path.with_suffix(f".{ending}") for ending in others)]
         files = [path for path in paths if path.exists()]
         if not files and is_local(self.root):  # or one was written, and the other removed, between two of the looks
             files = [path for path in paths if path.exists()]
