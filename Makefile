@@ -33,8 +33,9 @@ test: $(INSTALLED)
 		-m "$(TESTS)"
 
 # The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, simulations,
-# figures from files alone, what is read and opened how often, full disks, signals, models and SAEs of every library,
-# protocols, recipes of CONTRIBUTING.md, and a browser.
+# figures from files alone, what is read and opened how often, full disks, signals, states of a process one by one,
+# loops for the largest data sets and for other processors, models and SAEs of every library, protocols, recipes of
+# CONTRIBUTING.md, and a browser.
 test-long: $(INSTALLED)
 	$(MAKE) test TESTS=long
 
