@@ -1,7 +1,7 @@
 """Every materialization tells the UI sizes, ratios, seconds, identity, schema, first rows and a picture.
 
 Numbers stay numbers, so that the UI plots them over partitions, but for those that settings fix. Pictures are made in
-``pipeline.plots``.
+``pipeline.plots`` and ``row_plots``.
 """
 
 import textwrap

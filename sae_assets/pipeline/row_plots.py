@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sae_assets.artifacts.rows import SparseActivations
 
 BARS = 40
-_last: dict[int, tuple[Any, Any]] = {}  # figure and axes of the last chunk, by how many histograms it has
+_last: dict[int, Any] = {}  # figure and axes of the last chunk, by how many histograms it has
 
 
 def plot_sparse_activations(rows: "SparseActivations") -> str:
