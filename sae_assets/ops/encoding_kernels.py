@@ -82,6 +82,19 @@ def _round_some(columns, norms, bias, values, norm, units, terms, out):
 
 @loop
 @no_type_check
+def _fill_largest(keys, units, values):
+    """Fill both with the largest of (value, unit), of equal ones the lower unit first, as many as there is room for;
+    returns how many, and the sum of their values. Keys are values descending, then units, and are sorted here."""
+    keys.sort()
+    n, total, bits = min(len(keys), len(units)), 0.0, values.view(np.int32)
+    for index in range(n):
+        bits[index], units[index] = LARGEST - (keys[index] >> BITS), keys[index] & LARGEST
+        total += np.float64(values[index])
+    return n, total
+
+
+@loop
+@no_type_check
 def choose(starts, stops, candidates, least, columns, norms, bias, rows, norm, room, units, values, l0, mass):
     """Fill ``units`` and ``values`` from each row's start on with its candidates whose exact values lie above their
     unit's ``least``, the largest first and of equal ones the lower unit, as many as there is room for; ``l0`` with how
@@ -105,13 +118,8 @@ def choose(starts, stops, candidates, least, columns, norms, bias, rows, norm, r
             if exact[candidate] > least[unit]:
                 keys[n] = np.int64(LARGEST - bits[candidate]) << BITS | np.int64(unit)
                 n += 1
-        keys[:n].sort()
-        n, total = min(n, room), 0.0
-        for index in range(n):
-            bits[index] = LARGEST - (keys[index] >> BITS)
-            units[start + index], values[start + index] = keys[index] & LARGEST, exact[index]
-            total += np.float64(exact[index])
-        l0[row], mass[row] = n, total
+        places = slice(start, min(stop, start + room))
+        l0[row], mass[row] = _fill_largest(keys[:n], units[places], values[places])
 
 
 @loop
@@ -127,12 +135,13 @@ def choose_largest(
         largest: screened value of each tile, [rows, tiles]: unit ``t * tile_step + i * unit_step`` is in tile t.
         columns, norms, bias, rows, norm: of exact values, as ``dot_products.rounded_products`` takes them.
     """
-    n_places, n_tiles, room = screened.shape[1], largest.shape[1], units.shape[1]
+    n_places, n_tiles = screened.shape[1], largest.shape[1]
     terms = np.empty((columns.shape[1] + 1) // 2, np.float64)
     candidates, exact = np.empty(n_places, np.int64), np.empty(n_places, np.float32)
+    keys, bits = np.empty(n_places, np.int64), exact.view(np.int32)
     n_products = 0
     for row in range(len(rows)):
-        least, n_candidates, n = floor[row], 0, 0
+        least, n_candidates = floor[row], 0
         for tile in range(n_tiles):
             if largest[row, tile] < least:
                 continue
@@ -144,25 +153,12 @@ def choose_largest(
         if n_candidates > 0:
             _round_some(columns, norms, bias, rows[row], norm[row], candidates[:n_candidates], terms, exact)
         n_products += n_candidates
+        n = 0
         for candidate in range(n_candidates):
-            unit, value = candidates[candidate], exact[candidate]
-            if not value > 0:
-                continue
-            index = n
-            while index > 0 and (
-                values[row, index - 1] < value or (values[row, index - 1] == value and units[row, index - 1] > unit)
-            ):
-                index -= 1
-            if index == room:
-                continue
-            n = min(n + 1, room)
-            for other in range(n - 1, index, -1):
-                values[row, other], units[row, other] = values[row, other - 1], units[row, other - 1]
-            values[row, index], units[row, index] = value, unit
-        total = 0.0
-        for index in range(n):
-            total += np.float64(values[row, index])
-        l0[row], mass[row] = n, total
+            if exact[candidate] > 0:
+                keys[n] = np.int64(LARGEST - bits[candidate]) << BITS | candidates[candidate]
+                n += 1
+        l0[row], mass[row] = _fill_largest(keys[:n], units[row], values[row])
     return n_products
 
 
