@@ -1,4 +1,4 @@
-"""Whether a process of this machine is still there, told from a later one that got its number."""
+"""A process that is still there is told from a later one that got its number."""
 
 import os
 from pathlib import Path
