@@ -287,15 +287,18 @@ def test_chunks_that_do_not_belong_together_are_refused() -> None:
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize(("n", "spread", "recall"), [(76, 0.0, 0.85), (76, 0.6, 0.85), (200, 0.4, 0.7)])
-def test_a_detector_drawn_as_the_others_differs_by_nothing(n: int, spread: float, recall: float) -> None:
-    """Six draws of one kind, which differ by ``spread`` and agree on what is hard: 0 is held as often as said."""
+@pytest.mark.parametrize(
+    ("n", "spread", "recall", "others"),
+    [(76, 0.0, 0.85, 5), (76, 0.6, 0.85, 5), (200, 0.4, 0.7, 5), (400, 1.0, 0.7, 2)],
+)
+def test_a_detector_drawn_as_the_others_differs_by_nothing(n: int, spread: float, recall: float, others: int) -> None:
+    """Draws of one kind, which differ by ``spread`` and agree on what is hard: 0 is held as often as said."""
     rng, trials, held = np.random.default_rng(7), 100, 0
     for _ in range(trials):
         truth = rng.random((1, n)) < 0.33
         hard = rng.normal(size=(1, n))
         draws = []
-        for _ in range(6):
+        for _ in range(1 + others):
             ease = (hard + rng.normal(size=(1, n))) / 2**0.5 + spread * rng.normal()
             detected = np.where(truth, ease < stats.norm.ppf(recall), ease > stats.norm.ppf(0.9))
             draws.append(counts_of(torch.from_numpy(detected), torch.from_numpy(truth)))
@@ -304,15 +307,16 @@ def test_a_detector_drawn_as_the_others_differs_by_nothing(n: int, spread: float
     assert held >= stats.binom(trials, 0.93).ppf(0.0005)
 
 
-def test_limits_of_a_difference_to_draws_are_those_of_a_further_draw() -> None:
-    """Where draws differ more than examples do: ``± t s √(1 + 1/S)`` of the six draws' F1; t is a short expansion."""
-    number, recall = torch.arange(400)[None], np.arange(4, 10) / 10
+@pytest.mark.parametrize("n_draws", [2, 3, 6])
+def test_limits_of_a_difference_to_draws_are_those_of_a_further_draw(n_draws: int) -> None:
+    """Where draws differ more than examples do: ``± t s √(1 + 1/S)`` of the S draws' F1."""
+    number, recall = torch.arange(400)[None], np.arange(10 - n_draws, 10) / 10
     truth = number % 2 == 0
     draws = torch.stack([counts_of(truth & (number % 20 < 20 * each), truth) for each in recall])
     f1 = 2 * recall / (1 + recall)
-    far = stats.t.ppf(0.975, 5) * f1.std(ddof=1) * (7 / 6) ** 0.5
-    expected = f1[5] - f1.mean() + np.array([0, -far, far])
-    np.testing.assert_allclose(difference_to_draws(draws[5], draws), expected, rtol=3e-3)
+    far = stats.t.ppf(0.975, n_draws - 1) * f1.std(ddof=1) * (1 + 1 / n_draws) ** 0.5
+    expected = f1[-1] - f1.mean() + np.array([0, -far, far])
+    np.testing.assert_allclose(difference_to_draws(draws[-1], draws), expected.clip(-1, 1), rtol=1e-12)
 
 
 def test_a_better_detector_is_told_from_random_ones() -> None:

@@ -27,6 +27,7 @@ from sae_assets.ops.intervals import (
     weighted_f1_interval,
     wilson_interval,
 )
+from sae_assets.ops.proportions import t_quantile
 from sae_assets_tests.reference import intervals as reference
 from sae_assets_tests.strategies import PROPERTY
 
@@ -476,3 +477,10 @@ def test_figures_without_an_error_keep_a_width():
     assert bool(weighted_f1_interval(nothing[:1, :0]).isnan().all())
     assert bool(weighted_f1_difference(nothing, nothing[:, :0].new_zeros(1, 5, 3)).isnan().all())
     assert bool(intervals.wilson_interval(ALL * 0, ALL * 0).isnan().all())
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_quantiles_of_t_are_exact_from_one_degree_of_freedom_on(level: float) -> None:
+    freedom = [1, 2, 3, 4, 5, 30, 31]
+    expected = stats.t.ppf((1 + level) / 2, freedom)
+    np.testing.assert_allclose([t_quantile(level, each) for each in freedom], expected, rtol=1e-10)
