@@ -49,8 +49,8 @@ def _group(item: pytest.Item) -> str:
 def in_turn_if_nothing_is_compiled() -> Iterator[None]:
     """In a fresh environment one process imports after the other.
 
-    Python compiles what it imports: the first process does so for all, where else each would at the same time. It is
-    done when the last module of tests is compiled, which is no matter of when the others look.
+    Python compiles what it imports: the first process does so for all, where else each would at the same time. It has
+    done so once the last module of tests is compiled, whenever the others look.
     """
     import fcntl
 

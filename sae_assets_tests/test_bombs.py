@@ -179,10 +179,11 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (LAUGHS, "stands for more than 1,000,000 values"),
         ("a: &a [*a]\n", "stands for more than"),
         ("a: " + DEEP[:20_000], "nested too deeply"),
+        pytest.param("a: " + DEEP, "nested too deeply", marks=pytest.mark.long),
         ("a: 1" + ":59" * 100_000, "found a number of 300,001 characters"),
         ("a: " + "9" * 100_000, "found a number of 100,000 characters"),
     ],
-    ids=["laughs", "itself", "deep", "sexagesimal", "digits"],
+    ids=["laughs", "itself", "deep", "deeper", "sexagesimal", "digits"],
 )
 def test_catalog_that_is_a_bomb(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "catalog.yaml"

@@ -12,7 +12,7 @@ from sae_assets_tests.conftest import LAST_COLLECTED, in_turn_if_nothing_is_comp
 
 
 def test_the_last_module_is_the_last() -> None:
-    """Whose compiled file says that all others are compiled."""
+    """Its compiled file says that all others are compiled."""
     folder = Path(conftest.__file__).parent
     assert max(path.name for path in folder.iterdir() if (path / "__init__.py").exists()
                                  or path.match("test_*.py")) == LAST_COLLECTED  # fmt: skip

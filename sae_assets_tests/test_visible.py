@@ -113,7 +113,9 @@ def test_no_name_is_a_formula_in_a_picture(kind: str) -> None:
     artifact: Any = SMALL[kind]
     names, n = ("a $x^$ b", "$", "$$", r"a\$b $c^$", "_hidden", "<b>y</b>", r"\frac{"), len(artifact.concepts)
     with as_shipped():
-        for start in range(0, len(names), n):
+        for start in range(
+            0, len(names), 1 if kind in ("localization", "row_alignment") else n
+        ):  # draw the first alone
             concepts = (*names[start:], *artifact.concepts)[:n]
             assert getattr(plots, f"plot_{kind}")(dataclasses.replace(artifact, concepts=concepts)).startswith("![")
 

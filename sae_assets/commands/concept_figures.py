@@ -201,9 +201,9 @@ def weighted_localization(store: "ArtifactStore", address: Address, best: Any) -
     numbers = {name: number for number, name in enumerate(rows.concepts)}
 
     def weighted(rates: Any) -> float:
-        """Concepts that were named after rows were located, which is stale then, have no figure."""
+        """Return the weighted mean; a concept that was added after rows were located has no figure."""
         values = [float(rates[numbers[name]]) if name in numbers else math.nan for name in best.concepts]
-        return float(best.weighted(rates.new_tensor(values)))
+        return best.weighted(rates.new_tensor(values))
 
     means = {
         name: {rate: weighted(rows.rate(rate)[number, 1]) for rate in ("f1", "iou")}

@@ -160,7 +160,7 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
                 cutoff_bits[concept, column] = bits if threshold == threshold else NEVER
             for column in range(filled):
                 above_least = np.int32(np.int32(cutoff_bits[concept, column]) - least[column])
-                bin_index = np.int32(above_least >> (shift[column] & np.int32(31)))  # 31: of 32 bits, not of 64
+                bin_index = np.int32(above_least >> (shift[column] & np.int32(31)))  # 31: a shift of 32 bits at most
                 bins[concept, column] = min(max(bin_index, np.int32(0)), n_bins[column])
             for column in range(ONE, filled):
                 rises = np.int32(cutoff_bits[concept, column] > cutoff_bits[concept, column - ONE])

@@ -161,11 +161,8 @@ def difference_to_draws(
     estimate, low, high = difference.unbind(-1)
     one_by_one = every.reshape(-1, n_draws) if n_draws > 1 else ()  # several at once are summed in another order
     apart = [float(each.std()) for each in one_by_one] or [math.nan] * estimate.numel()
-    far = (
-        t_quantile(level, max(1, n_draws - 1))
-        * every.new_tensor(apart).view(estimate.shape)
-        * math.sqrt(1 + 1 / n_draws)
-    )
+    deviations = t_quantile(level, max(1, n_draws - 1)) * math.sqrt(1 + 1 / n_draws)
+    far = deviations * every.new_tensor(apart).view(estimate.shape)
     ends = torch.minimum(low, estimate - far).clamp(min=-1), torch.maximum(high, estimate + far).clamp(max=1)
     return torch.stack([estimate, *(torch.where(far.isnan(), torch.nan, end) for end in ends)], -1)
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from upath import UPath
@@ -21,6 +22,7 @@ from sae_assets.storage.processes import is_alive
 TEMPORARY_PREFIX = ".tmp-"
 _WRITER = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{32}")
 OLD_SECONDS = 24 * 3600.0  # of a temporary file whose writer cannot be asked for
+CLOCKS_APART_SECONDS = 600.0  # at most, of a file server and of who writes there
 
 
 def is_local(path: UPath) -> bool:
@@ -103,19 +105,21 @@ def leftovers(root: UPath) -> Iterator[UPath]:
         return
     for path in root.rglob(f"{TEMPORARY_PREFIX}*"):
         try:
-            written = path.stat().st_mtime
+            changed_at = path.stat().st_mtime
         except FileNotFoundError:  # its writer has ended meanwhile
             continue
         writer = _WRITER.fullmatch(path.name)
         if writer is not None and writer["host"] == socket.gethostname():
-            gone = not is_alive(int(writer["pid"]), written)
+            gone = not is_alive(int(writer["pid"]), changed_at + CLOCKS_APART_SECONDS)
         else:
-            gone = time.time() - written > OLD_SECONDS
+            gone = time.time() - changed_at > OLD_SECONDS
         if gone:
             yield path
 
 
 def remove_leftovers(root: UPath) -> None:
-    """Remove what killed processes left of half-written files under a folder."""
-    for path in leftovers(root):
-        path.unlink(missing_ok=True)
+    """Remove what killed processes left of half-written files under a folder, as far as that is allowed."""
+    with suppress(OSError):  # tidying up ends nobody's work
+        for path in leftovers(root):
+            with suppress(OSError):
+                path.unlink()

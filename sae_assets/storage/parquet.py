@@ -135,7 +135,7 @@ def load_head(path: UPath, n: int) -> tuple[Header, int, pa.Table]:
 
 
 def _opened(content: bytes | memoryview, where: str) -> tuple[Header, pq.ParquetFile]:
-    file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)  # which would copy what is in memory
+    file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)  # buffers would copy what is in memory
     header = read_header((file.metadata.metadata or {}).get(KEY.encode()), where)
     seal.check(content, where, sealed=header.sealed)
     return header, file

@@ -1,6 +1,7 @@
 """A process that is still there is told from a later one that got its number."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 START_SLACK_SECONDS = 5.0  # a process is older than the first thing it writes
@@ -10,11 +11,10 @@ def is_alive(pid: int, since: float) -> bool:
     """Return whether a process that was there at ``since`` (seconds since the epoch) still is; a later one is
     another."""
     try:
-        os.kill(pid, 0)
+        with suppress(PermissionError):  # somebody else's, which is judged by its start as well
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
-        return _started(pid) is None
     started = _started(pid)
     return started is None or started <= since + START_SLACK_SECONDS
 

@@ -170,7 +170,7 @@ def test_settings_with_other_storages_are_left_to_them(tmp_path: Path) -> None:
     assert list(folder.rglob("*.db")) == []
 
 
-@pytest.mark.parametrize("n_tables", [1, 8])
+@pytest.mark.parametrize("n_tables", [1, pytest.param(5, marks=pytest.mark.long), 8])
 def test_tables_that_a_killed_process_left_unmade_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_tables: int
 ) -> None:

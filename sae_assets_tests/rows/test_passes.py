@@ -53,12 +53,12 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def chunkings(n: int, seed: int) -> Iterator[list[list[int]]]:
-    """All at once, in a random order and cut anywhere, and every other one for itself."""
+    """All at once, in a random order and cut anywhere, and every other one for itself, the last but one too."""
     yield [list(range(n))]
     drawn = random.Random(seed)
     order, cuts = drawn.sample(range(n), n), sorted(drawn.sample(range(1, n), 3))
     yield [order[start:stop] for start, stop in zip([0, *cuts], [*cuts, n], strict=True)]
-    yield [[place] for place in range(0, n, 2)]
+    yield [[place] for place in sorted({*range(0, n, 2), n - 2})]
 
 
 def expect_equal_rows(embed: Callable[[Sequence[int]], Iterator[Tensor]], n: int) -> None:

@@ -17,7 +17,7 @@ from sae_assets.storage import atomic
 from sae_assets.storage.address import Address
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, remove_leftovers, write_atomically
 from sae_assets.storage.store import ArtifactStore, stored
-from sae_assets_tests.processes import half_written_by
+from sae_assets_tests.processes import ended, half_written_by
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
@@ -173,6 +173,22 @@ def test_only_what_nobody_writes_any_more_is_left_over(tmp_path: Path) -> None:
         os.utime(tmp_path / "before" / names[os.getpid()], (1, 1))
         remove_leftovers(UPath(tmp_path))
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob(".*")] == [Path("now", names[os.getpid()])]
+
+
+def test_leftovers_that_may_not_be_removed_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tidies up has other work to do."""
+    left = tmp_path / half_written_by(ended())
+    left.touch()
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refused)
+        remove_leftovers(UPath(tmp_path))
+    assert left.exists()
+    remove_leftovers(UPath(tmp_path))
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("place", [lambda folder: str(folder), lambda folder: f"memory://leftovers-{folder.name}"])
