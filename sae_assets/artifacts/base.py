@@ -43,6 +43,7 @@ class Artifact(ABC):
     def content_hash(self) -> str:
         """Return sha256 over every field's name, dtype, shape and bytes: the same for the same content, in any file
         format."""
+        import numpy as np
         import torch
 
         digest = hashlib.sha256(self.kind.encode())
@@ -54,8 +55,9 @@ class Artifact(ABC):
             if isinstance(value, torch.Tensor):
                 digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
                 for part in value.contiguous().flatten().split(HASHED_AT_ONCE):
-                    # NaN payloads may differ between writers; every null is the same null.
-                    if part.is_floating_point() and len(part) and bool(part.amin().isnan()):  # one NaN is enough for it
+                    # NaN payloads may differ between writers; every null is the same null. One is enough for the
+                    # minimum, which torch would wake threads for that go on spinning.
+                    if part.is_floating_point() and len(part) and np.isnan(part.numpy().min()):
                         part = torch.where(part.isnan(), torch.nan, part)
                     digest.update(part.numpy())
             else:
