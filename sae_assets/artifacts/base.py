@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import InitVar, dataclass
@@ -43,7 +44,6 @@ class Artifact(ABC):
     def content_hash(self) -> str:
         """Return sha256 over every field's name, dtype, shape and bytes: the same for the same content, in any file
         format."""
-        import numpy as np
         import torch
 
         digest = hashlib.sha256(self.kind.encode())
@@ -57,7 +57,7 @@ class Artifact(ABC):
                 for part in value.contiguous().flatten().split(HASHED_AT_ONCE):
                     # NaN payloads may differ between writers; every null is the same null. One is enough for the
                     # minimum, which torch would wake threads for that go on spinning.
-                    if part.is_floating_point() and len(part) and np.isnan(part.numpy().min()):
+                    if part.is_floating_point() and len(part) and math.isnan(part.numpy().min()):
                         part = torch.where(part.isnan(), torch.nan, part)
                     digest.update(part.numpy())
             else:
